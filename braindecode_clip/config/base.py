@@ -49,7 +49,7 @@ def parse_section(cls: type[SectionT], options: Mapping[str, Any], *, where: str
 
 
 def _explain(cls: type[Section], item: Mapping[str, Any]) -> str:
-    location = [part for part in item["loc"]]
+    location = list(item["loc"])
     key = ".".join(str(part) for part in location)
     if item["type"] == "extra_forbidden":
         known = sorted(_keys_at(cls, location[:-1]))
@@ -75,9 +75,7 @@ def _keys_at(cls: type[BaseModel], location: list[Any]) -> set[str]:
                 nested.extend(_models_in(field.annotation))
         # A part that names the branch of a tagged union is no field: stay where we are.
         models = nested or models
-    return {
-        (field.alias or name) for model in models for name, field in model.model_fields.items()
-    }
+    return {(field.alias or name) for model in models for name, field in model.model_fields.items()}
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
