@@ -1,0 +1,1 @@
+"""The command line: each command parses, reads, calls one stage and writes."""
