@@ -5,12 +5,14 @@ Commands import what they need when they run, so ``--help`` answers at once.
 
 from __future__ import annotations
 
+import difflib
 import importlib
-import os
 import sys
 from collections.abc import Sequence
+from typing import Annotated, Any
 
-import click
+import typer
+from typer.core import TyperGroup
 
 from braindecode_clip import __version__
 from braindecode_clip.errors import BraindecodeError
@@ -34,52 +36,64 @@ COMMANDS = {
 }
 
 
-class LazyCommands(click.Group):
+class LazyCommands(TyperGroup):
     """A group that imports a command's module only when it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         """Return the names in the order of the pipeline."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        import typer
-
         module = importlib.import_module(f"braindecode_clip.cli.{cmd_name}")
         if hasattr(module, "app"):
-            app = module.app
+            stage = module.app
         else:
-            app = typer.Typer(add_completion=False, rich_markup_mode=None)
-            app.command(name=cmd_name)(getattr(module, cmd_name))
-        command = typer.main.get_command(app)
+            stage = typer.Typer(add_completion=False, rich_markup_mode=None)
+            stage.command(name=cmd_name)(getattr(module, cmd_name))
+        command = typer.main.get_command(stage)
         command.name = cmd_name
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command, or suggest the nearest one."""
-        import difflib
-
-        name = args[0]
-        if name not in COMMANDS:
-            near = difflib.get_close_matches(name, COMMANDS, n=1, cutoff=0.5)
+        if args[0] not in COMMANDS:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
             hint = f" Did you mean '{near[0]}'?" if near else ""
-            ctx.fail(f"No such command '{name}'.{hint}")
+            ctx.fail(f"No such command '{args[0]}'.{hint}")
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="braindecode-clip")
-@click.option("-v", "--verbose", is_flag=True, help="Say more.")
-def cli(verbose: bool) -> None:
+app = typer.Typer(
+    cls=LazyCommands,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"braindecode-clip {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def braindecode_clip(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")] = False,
+) -> None:
     """From fMRI volumes to image identification in CLIP space.
 
     Each command is one stage; the Snakemake workflow calls them in order. `COMMAND --help`
@@ -98,25 +112,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         Arguments without the program's name; ``sys.argv[1:]`` by default.
     """
     try:
-        result = cli.main(
-            args=list(sys.argv[1:] if argv is None else argv),
-            prog_name="braindecode-clip",
-            standalone_mode=False,
-        )
+        app(args=list(sys.argv[1:] if argv is None else argv), prog_name="braindecode-clip")
     except BraindecodeError as error:
-        click.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {error}", err=True)
         return error.exit_code
-    except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
-        return 130
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except BrokenPipeError:
-        # The reader of our output (a pager, head) has gone; nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return result if isinstance(result, int) else 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0
 
 
 def run() -> None:
