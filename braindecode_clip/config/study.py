@@ -1,0 +1,86 @@
+"""The config of a whole study, and its JSON schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from braindecode_clip.checks import some
+from braindecode_clip.config.base import Section, parse_section
+from braindecode_clip.config.betas import BetasConfig
+from braindecode_clip.config.datasets import LABEL, BidsConfig, RoiConfig
+from braindecode_clip.config.decode import MLPConfig, RidgeConfig
+from braindecode_clip.config.embed import EncoderConfig
+from braindecode_clip.config.evaluate import EvaluateConfig
+from braindecode_clip.config.interpret import InterpretConfig
+from braindecode_clip.config.preprocess import PreprocessConfig
+from braindecode_clip.config.report import ReportConfig
+from braindecode_clip.config.retrieve import GalleryConfig, RetrieveConfig
+from braindecode_clip.config.simulate import SimulateConfig
+from braindecode_clip.config.voxels import SplitConfig, VoxelsConfig
+
+DecoderConfig = Annotated[RidgeConfig | MLPConfig, Field(discriminator="kind")]
+SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
+
+
+class StudyConfig(Section):
+    """Everything that a study is made of: the science, never the machine."""
+
+    study: str = Field(pattern=LABEL, description="Name of the study; its results folder.")
+    results: str = Field("results", description="Folder of all results.")
+    seed: int = Field(2026, ge=0, description="Master seed; every random stream derives from it.")
+    source: Literal["simulate", "bids"] = Field(
+        "bids", description="'simulate' makes the embedded data set; 'bids' reads yours."
+    )
+    simulate: SimulateConfig = Field(
+        default_factory=SimulateConfig, description="The embedded data set (source: simulate)."
+    )
+    bids: BidsConfig = Field(
+        default_factory=BidsConfig, description="Your data set (source: bids)."
+    )
+    stimuli: str | None = Field(
+        None,
+        description="TSV of the stimuli: stimulus_id, image (path beside the table), caption, "
+        "split. Null when the targets come from precomputed vectors alone.",
+    )
+    rois: list[RoiConfig] = Field(min_length=1, description="Regions to decode from.")
+    preprocess: PreprocessConfig = Field(
+        default_factory=PreprocessConfig, description="Volumes to cleaned signals."
+    )
+    betas: BetasConfig = Field(
+        default_factory=BetasConfig, description="Signals to one response for each trial."
+    )
+    voxels: VoxelsConfig = Field(
+        default_factory=VoxelsConfig, description="Selection, scaling, averaging."
+    )
+    splits: list[SplitConfig] = Field(min_length=1, description="Ways to split train and test.")
+    encoders: list[EncoderConfig] = Field(min_length=1, description="Target embeddings.")
+    decoders: list[DecoderConfig] = Field(min_length=1, description="Regressors.")
+    galleries: list[GalleryConfig] = Field(min_length=1, description="Candidate sets.")
+    retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig, description="Ranking.")
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Statistics.")
+    interpret: InterpretConfig = Field(default_factory=InterpretConfig, description="Maps.")
+    report: ReportConfig = Field(default_factory=ReportConfig, description="The HTML page.")
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> StudyConfig:
+        for section in ("rois", "splits", "encoders", "decoders", "galleries"):
+            names = [item.name for item in getattr(self, section)]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"names in '{section}' must differ; more than once: {some(twice)}")
+        return self
+
+
+def parse_study(options: Mapping[str, Any], *, where: str) -> StudyConfig:
+    """Check a study's config; every problem in one :class:`ConfigError`."""
+    return parse_section(StudyConfig, options, where=where)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of :class:`StudyConfig`."""
+    schema = {"$schema": SCHEMA_URI, **StudyConfig.model_json_schema()}
+    return json.loads(json.dumps(schema))
