@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from braindecode_clip.errors import ConfigError
 from braindecode_clip.simulate.captions import caption
 from braindecode_clip.simulate.render import SMALLEST_PX, render
-from braindecode_clip.simulate.scenes import Scene, sample_scene
+from braindecode_clip.simulate.scenes import sample_scene, scene_to_json
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,14 @@ class ScenePairs:
         RGB pictures.
     captions : ndarray of str objects, (n, captions_per_scene)
         Independent wordings of the same scene.
-    scenes : tuple of Scene
-        The ground truth, in the order of the pictures.
+    scenes : ndarray of str objects, (n,)
+        The ground truth in JSON, in the order of the pictures; see
+        :func:`~braindecode_clip.simulate.scenes.scene_from_json`.
     """
 
     images: np.ndarray
     captions: np.ndarray
-    scenes: tuple[Scene, ...]
+    scenes: np.ndarray
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -42,7 +43,7 @@ def make_pairs(
     size_px: int = SMALLEST_PX,
     captions_per_scene: int = 3,
     held_out: bool = False,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[Iterable[int]], Iterable[int]] | None = None,
 ) -> ScenePairs:
     """Draw ``n`` scenes, render them and word their captions.
 
@@ -60,7 +61,7 @@ def make_pairs(
         Passed to :func:`~braindecode_clip.simulate.scenes.sample_scene`: whether each
         scene holds a composition that training scenes never hold.
     progress : callable, optional
-        Called with 1 after every scene.
+        Wraps the loop over the scenes, to show how far it is.
 
     Returns
     -------
@@ -78,13 +79,11 @@ def make_pairs(
         )
     images = np.empty((n, size_px, size_px, 3), dtype=np.uint8)
     captions = np.empty((n, captions_per_scene), dtype=object)
-    scenes: list[Scene] = []
-    for index in range(n):
+    scenes = np.empty(n, dtype=object)
+    for index in range(n) if progress is None else progress(range(n)):
         scene = sample_scene(rng, held_out=held_out)
         images[index] = np.asarray(render(scene, size_px=size_px))
         for column in range(captions_per_scene):
             captions[index, column] = caption(scene, rng)
-        scenes.append(scene)
-        if progress is not None:
-            progress(1)
-    return ScenePairs(images=images, captions=captions, scenes=tuple(scenes))
+        scenes[index] = scene_to_json(scene)
+    return ScenePairs(images=images, captions=captions, scenes=scenes)
