@@ -5,6 +5,7 @@ Nothing here opens an image, so the sheet of a large study is there at once.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ class Run:
         Paths.
     confounds : str or None
         fMRIPrep-style confounds table, where there is one.
+    tr_s : float or None
+        Repetition time (s) of the nearest BIDS sidecar, where one names it.
     """
 
     subject: str
@@ -40,6 +43,7 @@ class Run:
     events: str
     mask: str
     confounds: str | None
+    tr_s: float | None = None
 
     @property
     def name(self) -> str:
@@ -154,7 +158,33 @@ def _describe(bold: Path, entities: dict[str, str], config: BidsConfig, problems
         events=str(events),
         mask=str(mask),
         confounds=str(confounds) if confounds.is_file() else None,
+        tr_s=_repetition_time(bold, stem, Path(config.root), problems),
     )
+
+
+def _repetition_time(bold: Path, stem: str, root: Path, problems: Problems) -> float | None:
+    """Look a run's RepetitionTime up by BIDS' inheritance: the nearest sidecar that fits wins."""
+    wanted = set(stem.split("_"))
+    own = bold.with_name(bold.name.split(".nii")[0] + ".json")
+    candidates = [own] if own.is_file() else []
+    folder = bold.parent
+    while folder == root or root in folder.parents:
+        fitting = [
+            path
+            for path in folder.glob("*_bold.json")
+            if set(path.name.removesuffix("_bold.json").split("_")) <= wanted
+        ]
+        candidates += sorted(fitting, key=lambda path: -len(path.name))
+        folder = folder.parent
+    for path in candidates:
+        try:
+            tr_s = json.loads(path.read_text(encoding="utf-8")).get("RepetitionTime")
+        except ValueError as error:
+            problems.add(f"{path} is no valid JSON ({error}).")
+            return None
+        if tr_s is not None:
+            return float(tr_s)
+    return None
 
 
 def _nothing_found(root: Path, config: BidsConfig) -> str:
