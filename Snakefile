@@ -1,0 +1,48 @@
+# From volumes to identification accuracy. Defaults stand in config/config.yaml; a study's own
+# file is laid over it:  snakemake --profile profiles/default --configfile config/demo.yaml
+from snakemake.utils import min_version, validate
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+validate(config, "workflow/schemas/config.schema.json")
+
+
+wildcard_constraints:
+    subject="[A-Za-z0-9]+",
+    run_name="sub-[A-Za-z0-9]+(_ses-[A-Za-z0-9]+)?_task-[A-Za-z0-9]+_run-[A-Za-z0-9]+",
+    roi="[A-Za-z0-9-]+",
+    split="[A-Za-z0-9-]+",
+    encoder="[A-Za-z0-9-]+",
+    decoder="[A-Za-z0-9-]+",
+    gallery="[A-Za-z0-9-]+",
+
+
+include: "workflow/rules/simulate.smk"
+include: "workflow/rules/preprocess.smk"
+include: "workflow/rules/betas.smk"
+include: "workflow/rules/voxels.smk"
+include: "workflow/rules/embed.smk"
+include: "workflow/rules/decode.smk"
+include: "workflow/rules/retrieve.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/interpret.smk"
+include: "workflow/rules/report.smk"
+include: "workflow/rules/clip.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        REPORT,
+
+
+rule clip:
+    input:
+        CLIP_METRICS,

@@ -1,0 +1,58 @@
+"""Names of result files: one folder for each stage and subject, the labels in the name.
+
+The workflow fills them with its wildcards, the report with labels, so there is one place
+where a name is made.
+"""
+
+from __future__ import annotations
+
+#: Short key of every label in a file name, in the order in which they stand.
+KEYS = {"roi": "roi", "split": "split", "encoder": "enc", "decoder": "dec", "gallery": "gal"}
+#: Labels that tell the files of a stage apart, beside the subject.
+MATRIX = ("roi", "split")
+FIT = (*MATRIX, "encoder", "decoder")
+RANKING = (*FIT, "gallery")
+#: The ending of each kind of file, with its stage and its labels.
+ENDINGS = {
+    "voxels": ("voxels", MATRIX, "voxels.h5"),
+    "predictions": ("decode", FIT, "predictions.h5"),
+    "decoder": ("decode", FIT, "decoder.h5"),
+    "retrieval": ("retrieve", RANKING, "retrieval.h5"),
+    "reverse": ("retrieve", RANKING, "reverse.h5"),
+    "metrics": ("evaluate", RANKING, "metrics.json"),
+    "metrics_table": ("evaluate", RANKING, "metrics.tsv"),
+    "reliability": ("interpret", FIT, "reliability.nii.gz"),
+    "noise_ceiling": ("interpret", FIT, "noiseceiling.nii.gz"),
+    "pattern": ("interpret", FIT, "pattern.nii.gz"),
+    "dimensions": ("interpret", FIT, "dimensions.tsv"),
+}
+
+
+def label_stem(subject: str, **labels: str) -> str:
+    """Return e.g. ``sub-01_roi-visual_split-stimulus`` for the labels given."""
+    parts = [f"{short}-{labels[key]}" for key, short in KEYS.items() if key in labels]
+    return "_".join([f"sub-{subject}", *parts])
+
+
+def result_path(results: str, kind: str, *, subject: str, **labels: str) -> str:
+    """Return the path of one result file.
+
+    Parameters
+    ----------
+    results : str
+        The study's results folder.
+    kind : str
+        A key of :data:`ENDINGS`.
+    subject : str
+        Label without prefix.
+    **labels : str
+        roi, split, encoder, decoder, gallery, as far as the kind has them.
+    """
+    stage, wanted, ending = ENDINGS[kind]
+    stem = label_stem(subject, **{key: labels[key] for key in wanted})
+    return f"{results}/{stage}/sub-{subject}/{stem}_{ending}"
+
+
+def embeddings_path(results: str, *, encoder: str) -> str:
+    """Return the path of the target embeddings, which all subjects share."""
+    return f"{results}/embed/enc-{encoder}_embeddings.h5"

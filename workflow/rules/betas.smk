@@ -1,0 +1,19 @@
+rule betas:
+    input:
+        signals=f"{RESULTS}/preprocess/sub-{{subject}}/{{run_name}}_signals.h5",
+        events=lambda wildcards: RUNS[wildcards.run_name].events,
+    output:
+        f"{RESULTS}/betas/sub-{{subject}}/{{run_name}}_betas.h5",
+    log:
+        f"{LOGS}/betas/sub-{{subject}}/{{run_name}}.log",
+    benchmark:
+        f"{BENCHMARKS}/betas/sub-{{subject}}/{{run_name}}.tsv"
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    params:
+        code=code("betas"),
+        options=options(STUDY.betas),
+    shell:
+        "braindecode-clip betas --signals {input.signals:q} --events {input.events:q}"
+        " --options {params.options:q} --out {output:q} > {log:q} 2>&1"

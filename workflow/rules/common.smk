@@ -1,0 +1,117 @@
+# The typed config, the sample sheet, file names, and the code digest of every stage.
+import json
+from pathlib import Path
+
+from braindecode_clip.config.simulate import expected_runs
+from braindecode_clip.config.study import parse_study
+from braindecode_clip.datasets.layout import (
+    FIT,
+    KEYS,
+    MATRIX,
+    RANKING,
+    embeddings_path,
+    label_stem,
+    result_path,
+)
+from braindecode_clip.datasets.sample_sheet import Run, fill_pattern, runs_from_bids
+from braindecode_clip.errors import BraindecodeError
+from braindecode_clip.provenance import code_digest
+from snakemake.exceptions import WorkflowError
+
+try:
+    STUDY = parse_study(config, where="config")
+except BraindecodeError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = f"{STUDY.results}/{STUDY.study}"
+LOGS = f"logs/{STUDY.study}"
+BENCHMARKS = f"{RESULTS}/benchmarks"
+SIMULATED = f"{RESULTS}/simulate"
+
+
+def simulated_run(subject, session, run):
+    """The files that the simulation will write for one run."""
+    name = f"sub-{subject}_ses-{session}_task-scenes_run-{run}"
+    folder = f"{SIMULATED}/sub-{subject}/ses-{session}/func"
+    return Run(
+        subject=subject,
+        session=session,
+        run=run,
+        task="scenes",
+        bold=f"{folder}/{name}_bold.nii.gz",
+        events=f"{folder}/{name}_events.tsv",
+        confounds=f"{folder}/{name}_desc-confounds_timeseries.tsv",
+        mask=f"{SIMULATED}/derivatives/masks/sub-{subject}/sub-{subject}_desc-brain_mask.nii.gz",
+        tr_s=None,
+    )
+
+
+def sample_sheet():
+    """Every run of the study; it fixes the graph, so no checkpoint is needed."""
+    if STUDY.source == "simulate":
+        return [
+            simulated_run(f"{subject:02d}", session, run)
+            for subject in range(1, STUDY.simulate.n_subjects + 1)
+            for session, run in expected_runs(STUDY.simulate)
+        ]
+    try:
+        return runs_from_bids(STUDY.bids)
+    except BraindecodeError as error:
+        raise WorkflowError(str(error)) from None
+
+
+RUNS = {run.name: run for run in sample_sheet()}
+SUBJECTS = list(dict.fromkeys(run.subject for run in RUNS.values()))
+ROIS = {roi.name: roi for roi in STUDY.rois}
+SPLITS = {split.name: split for split in STUDY.splits}
+ENCODERS = {encoder.name: encoder for encoder in STUDY.encoders}
+DECODERS = {decoder.name: decoder for decoder in STUDY.decoders}
+GALLERIES = {gallery.name: gallery for gallery in STUDY.galleries}
+ROOT = SIMULATED if STUDY.source == "simulate" else STUDY.bids.root
+STIMULI = f"{SIMULATED}/stimuli/stimuli.tsv" if STUDY.source == "simulate" else STUDY.stimuli
+
+
+def wildcards_of(labels):
+    """The wildcards that stand for the labels in a path, e.g. roi -> {roi}."""
+    return {key: f"{{{key}}}" for key in labels}
+
+
+def result(kind):
+    """The path of one kind of result, its labels as wildcards."""
+    return result_path(RESULTS, kind, subject="{subject}", **wildcards_of(KEYS))
+
+
+def side_file(folder, stage, labels, ending):
+    """The path of a log or a benchmark file of one job."""
+    return f"{folder}/{stage}/{label_stem('{subject}', **wildcards_of(labels))}.{ending}"
+
+
+def code(stage):
+    """Digest of a stage's code: a change there re-runs that stage and what follows it."""
+    return code_digest(f"braindecode_clip.cli.{stage}", root=Path(workflow.basedir))
+
+
+def options(section):
+    """A config section as the JSON text that a command takes."""
+    return section.model_dump_json()
+
+
+def subject_runs(wildcards):
+    """The names of a subject's runs."""
+    return [name for name, run in RUNS.items() if run.subject == wildcards.subject]
+
+
+def roi_mask(wildcards):
+    """The mask of one ROI of one subject."""
+    pattern = ROIS[wildcards.roi].mask
+    return f"{ROOT}/{fill_pattern(pattern, subject=wildcards.subject)}"
+
+
+def optional(path):
+    """An input that may be absent from the study."""
+    return [] if path is None else [path]
+
+
+def option(flag, value):
+    """A flag with its value, or nothing where there is no value."""
+    return f"{flag} {value}" if value else ""

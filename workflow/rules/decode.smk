@@ -1,0 +1,22 @@
+rule decode:
+    input:
+        voxels=result("voxels"),
+        embeddings=EMBEDDINGS,
+    output:
+        predictions=result("predictions"),
+        decoder=result("decoder"),
+    log:
+        side_file(LOGS, "decode", FIT, "log"),
+    benchmark:
+        side_file(BENCHMARKS, "decode", FIT, "tsv")
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=240,
+    params:
+        code=code("decode"),
+        options=lambda wildcards: options(DECODERS[wildcards.decoder]),
+        seed=STUDY.seed,
+    shell:
+        "braindecode-clip decode --voxels {input.voxels:q} --embeddings {input.embeddings:q}"
+        " --options {params.options:q} --seed {params.seed} --out {output.predictions:q}"
+        " --out-decoder {output.decoder:q} > {log:q} 2>&1"

@@ -1,0 +1,23 @@
+EMBEDDINGS = embeddings_path(RESULTS, encoder="{encoder}")
+
+
+rule embed:
+    input:
+        stimuli=optional(STIMULI),
+    output:
+        EMBEDDINGS,
+    log:
+        f"{LOGS}/embed/enc-{{encoder}}.log",
+    benchmark:
+        f"{BENCHMARKS}/embed/enc-{{encoder}}.tsv"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=120,
+    params:
+        code=code("embed"),
+        options=lambda wildcards: options(ENCODERS[wildcards.encoder]),
+        stimuli=lambda wildcards, input: " ".join(f"--stimuli {s!r}" for s in input.stimuli),
+        cache=f"{STUDY.results}/cache/embed",
+    shell:
+        "braindecode-clip embed {params.stimuli} --options {params.options:q}"
+        " --cache {params.cache:q} --out {output:q} > {log:q} 2>&1"

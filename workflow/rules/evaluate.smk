@@ -1,0 +1,25 @@
+rule evaluate:
+    input:
+        retrieval=result("retrieval"),
+        reverse=result("reverse"),
+        predictions=result("predictions"),
+        embeddings=EMBEDDINGS,
+    output:
+        metrics=result("metrics"),
+        table=result("metrics_table"),
+    log:
+        side_file(LOGS, "evaluate", RANKING, "log"),
+    benchmark:
+        side_file(BENCHMARKS, "evaluate", RANKING, "tsv")
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    params:
+        code=code("evaluate"),
+        options=options(STUDY.evaluate),
+        seed=STUDY.seed,
+    shell:
+        "braindecode-clip evaluate --retrieval {input.retrieval:q} --reverse {input.reverse:q}"
+        " --predictions {input.predictions:q} --embeddings {input.embeddings:q}"
+        " --options {params.options:q} --seed {params.seed} --out {output.metrics:q}"
+        " --out-table {output.table:q} > {log:q} 2>&1"

@@ -1,0 +1,26 @@
+rule voxels:
+    input:
+        betas=lambda wildcards: [
+            f"{RESULTS}/betas/sub-{wildcards.subject}/{name}_betas.h5"
+            for name in subject_runs(wildcards)
+        ],
+        roi_mask=roi_mask,
+        stimuli=optional(STIMULI),
+    output:
+        result("voxels"),
+    log:
+        side_file(LOGS, "voxels", MATRIX, "log"),
+    benchmark:
+        side_file(BENCHMARKS, "voxels", MATRIX, "tsv")
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=30,
+    params:
+        code=code("voxels"),
+        options=options(STUDY.voxels),
+        split=lambda wildcards: options(SPLITS[wildcards.split]),
+        stimuli=lambda wildcards, input: " ".join(f"--stimuli {s!r}" for s in input.stimuli),
+    shell:
+        "braindecode-clip voxels {input.betas:q} --roi {wildcards.roi} --roi-mask {input.roi_mask:q}"
+        " --split {params.split:q} --options {params.options:q} {params.stimuli}"
+        " --out {output:q} > {log:q} 2>&1"
