@@ -1,6 +1,5 @@
 # The typed config, the sample sheet, file names, and the code digest of every stage.
 import json
-from pathlib import Path
 
 from braindecode_clip.config.simulate import expected_runs
 from braindecode_clip.config.study import parse_study
@@ -88,7 +87,7 @@ def side_file(folder, stage, labels, ending):
 
 def code(stage):
     """Digest of a stage's code: a change there re-runs that stage and what follows it."""
-    return code_digest(f"braindecode_clip.cli.{stage}", root=Path(workflow.basedir))
+    return code_digest(f"braindecode_clip.cli.{stage}")
 
 
 def options(section):
