@@ -1,0 +1,60 @@
+"""Options of ``evaluate``: which scores, and how their uncertainty is found."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from braindecode_clip.config.base import Section
+
+
+class EvaluateConfig(Section):
+    """Scores, bootstrap and permutation test."""
+
+    top_k: tuple[int, ...] = Field(
+        default=(1, 5, 10),
+        min_length=1,
+        description="The k of top-k accuracy; those not below the size of the gallery are left "
+        "out. Default 1, 5, 10.",
+    )
+    confidence: float = Field(
+        default=0.95, gt=0.5, lt=1.0, description="Level of the intervals. Default 0.95."
+    )
+    n_bootstrap: int = Field(
+        default=5000,
+        ge=200,
+        description="Bootstrap resamples of whole pictures (or whole runs, where runs are held "
+        "out). Default 5000.",
+    )
+    n_permutations: int = Field(
+        default=10000,
+        ge=99,
+        description="Permutations of the true labels for the scores of identification; the "
+        "smallest p is 1 / (n + 1). Default 10000.",
+    )
+    n_permutations_dims: int = Field(
+        default=1000,
+        ge=99,
+        description="Permutations for the scores per embedding dimension, which cost more. "
+        "Default 1000.",
+    )
+    r2_baseline: Literal["test_mean", "train_mean"] = Field(
+        default="test_mean",
+        description="The constant that R² compares with: test_mean, the mean of the test "
+        "targets (default, as scikit-learn), or train_mean, the mean of the training stimuli's "
+        "embeddings.",
+    )
+    pool_sizes: int = Field(
+        default=24,
+        ge=2,
+        description="Points of the curve of accuracy against pool size, from 2 to the whole "
+        "gallery in equal ratios. Default 24.",
+    )
+
+    @field_validator("top_k")
+    @classmethod
+    def _k_ascend_from_one(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(k < 1 for k in value) or sorted(set(value)) != list(value):
+            raise ValueError("needs whole numbers from 1 on, ascending, each once")
+        return value

@@ -1,0 +1,171 @@
+"""Cosine and correlation similarity of predictions with candidates, block by block.
+
+The products are formed in float64 and rounded once to float32. Float32 is enough to hold
+a similarity, but not to compute one for ranking: the rounding of a float32 dot product
+depends on where a column stands in its block, so two identical candidates would come out
+different and a tie would be broken by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import numpy as np
+
+from braindecode_clip.checks import Problems, some
+from braindecode_clip.errors import ConfigError, DataError
+
+SimilarityKind = Literal["cosine", "correlation"]
+
+#: Numbers in the float64 working copy of one block of rows (64 MiB).
+BLOCK_NUMBERS = 2**23
+
+
+def similarity_matrix(
+    queries: np.ndarray, gallery: np.ndarray, *, similarity: SimilarityKind = "cosine"
+) -> np.ndarray:
+    r"""Compare every query with every candidate.
+
+    .. math:: s_{ij} = \frac{q_i^\top g_j}{\lVert q_i \rVert \lVert g_j \rVert}
+
+    with the mean over dimensions taken off each vector first for "correlation".
+
+    Parameters
+    ----------
+    queries : array (n_queries, n_dims)
+        Any real dtype, any scale.
+    gallery : array (n_gallery, n_dims)
+    similarity : {"cosine", "correlation"}
+
+    Returns
+    -------
+    ndarray (n_queries, n_gallery) float32
+        In [-1, 1].
+
+    Raises
+    ------
+    DataError
+        Unequal n_dims, NaN or infinite numbers, or a vector without a direction (all zeros;
+        for "correlation" all numbers equal).
+    """
+    queries, gallery = check_vectors(queries, gallery)
+    result = np.empty((len(queries), len(gallery)), dtype=np.float32)
+    for rows, block in similarity_blocks(queries, gallery, similarity=similarity):
+        result[rows] = block
+    return result
+
+
+def similarity_blocks(
+    queries: np.ndarray, gallery: np.ndarray, *, similarity: SimilarityKind = "cosine"
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield :func:`similarity_matrix` in blocks of queries, for galleries of any size.
+
+    Parameters
+    ----------
+    queries, gallery, similarity
+        As for :func:`similarity_matrix`.
+
+    Yields
+    ------
+    rows : slice
+        Of the queries.
+    block : ndarray (n_rows, n_gallery) float32
+
+    Notes
+    -----
+    Beside the inputs, memory holds the block (at most 64 MiB in float64, unless one row is
+    larger) and a few float64 working copies of at most that size.
+    """
+    if similarity not in get_args(SimilarityKind):
+        raise ConfigError(
+            f"similarity: got {similarity!r}, expected one of {get_args(SimilarityKind)}."
+        )
+    queries, gallery = check_vectors(queries, gallery)
+    n_gallery, n_dims = gallery.shape
+    gallery_step = max(1, BLOCK_NUMBERS // n_dims)
+    query_step = max(1, BLOCK_NUMBERS // max(n_gallery, n_dims))
+    # A gallery that fits one block is scaled once, not once for every block of queries.
+    whole = unit_rows(gallery, similarity, "gallery") if n_gallery <= gallery_step else None
+    for start in range(0, len(queries), query_step):
+        rows = slice(start, min(start + query_step, len(queries)))
+        scaled = unit_rows(queries[rows], similarity, "predicted", first_row=start)
+        block = np.empty((len(scaled), n_gallery), dtype=np.float32)
+        if whole is not None:
+            block[:] = scaled @ whole.T
+        else:
+            for first in range(0, n_gallery, gallery_step):
+                columns = slice(first, first + gallery_step)
+                part = unit_rows(gallery[columns], similarity, "gallery", first_row=first)
+                block[:, columns] = scaled @ part.T
+        yield rows, np.clip(block, -1.0, 1.0, out=block)
+
+
+def check_vectors(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as 2-D arrays of equal n_dims; every fault in one DataError."""
+    queries, gallery = np.asarray(queries), np.asarray(gallery)
+    problems = Problems("similarity")
+    for name, array in (("predicted", queries), ("gallery", gallery)):
+        if array.ndim != 2 or array.shape[0] == 0 or array.shape[1] == 0:
+            problems.add(f"'{name}' has shape {array.shape}, expected (n, n_dims), not empty.")
+        elif array.dtype.kind not in "fiub":
+            problems.add(f"'{name}' has dtype {array.dtype}, expected real numbers.")
+    if not problems and queries.shape[1] != gallery.shape[1]:
+        problems.add(
+            f"'predicted' has {queries.shape[1]} dimensions and 'gallery' has "
+            f"{gallery.shape[1]}. Use the embeddings that the decoder was trained on."
+        )
+    problems.raise_if_any()
+    return queries, gallery
+
+
+def unit_rows(
+    vectors: np.ndarray,
+    similarity: SimilarityKind = "cosine",
+    name: str = "vectors",
+    *,
+    first_row: int = 0,
+) -> np.ndarray:
+    """Scale every row to unit length in float64, centred first for "correlation".
+
+    Parameters
+    ----------
+    vectors : array (n, n_dims)
+    similarity : {"cosine", "correlation"}
+    name : str
+        What the rows are, for messages.
+    first_row : int
+        Number of the first row in the user's array, for messages.
+
+    Returns
+    -------
+    ndarray (n, n_dims) float64
+
+    Raises
+    ------
+    DataError
+        A row with NaN or infinite numbers, or without a direction.
+    """
+    rows = np.array(vectors, dtype=np.float64)
+    largest = np.abs(rows).max(axis=1, keepdims=True)
+    _refuse(~np.isfinite(largest[:, 0]), name, first_row, "NaN or infinite numbers")
+    _refuse(largest[:, 0] == 0, name, first_row, "only zeros, so no direction")
+    # Scaled by the largest number first: squares of 1e-200 or 1e200 leave float64's range.
+    rows /= largest
+    if similarity == "correlation":
+        rows -= rows.mean(axis=1, keepdims=True)
+        # What is left of equal numbers after centring is rounding, at most about eps each.
+        spread = np.abs(rows).max(axis=1)
+        flat = spread <= 8 * np.finfo(np.float64).eps
+        _refuse(flat, name, first_row, "equal numbers only, so no correlation")
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows
+
+
+def _refuse(bad: np.ndarray, name: str, first_row: int, fault: str) -> None:
+    if bad.any():
+        where = [int(row) + first_row for row in np.flatnonzero(bad)]
+        raise DataError(
+            f"{name}: {len(where)} vectors hold {fault}, rows {some(where)}. "
+            "A similarity with them is undefined: look at what made them."
+        )
