@@ -49,7 +49,7 @@ class Problems:
 
 def some(items: object, *, limit: int = 5) -> str:
     """Name the first few of many items for a message: ``'a', 'b', ... (12 in all)``."""
-    names = [repr(item) for item in items]  # type: ignore[attr-defined]
+    names = [repr(str(item)) for item in items]  # type: ignore[attr-defined]
     if len(names) <= limit:
         return ", ".join(names)
     return ", ".join(names[:limit]) + f", ... ({len(names)} in all)"

@@ -23,7 +23,7 @@ except BraindecodeError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = f"{STUDY.results}/{STUDY.study}"
-LOGS = f"logs/{STUDY.study}"
+LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 SIMULATED = f"{RESULTS}/simulate"
 
@@ -49,8 +49,8 @@ def sample_sheet():
     """Every run of the study; it fixes the graph, so no checkpoint is needed."""
     if STUDY.source == "simulate":
         return [
-            simulated_run(f"{subject:02d}", session, run)
-            for subject in range(1, STUDY.simulate.n_subjects + 1)
+            simulated_run(subject, session, run)
+            for subject in STUDY.simulate.subjects
             for session, run in expected_runs(STUDY.simulate)
         ]
     try:

@@ -32,19 +32,21 @@ rule report:
         backgrounds=list(backgrounds().values()),
         stimuli=optional(STIMULI),
     output:
-        html=REPORT,
-        listing=f"{RESULTS}/report/inputs.json",
+        REPORT,
     log:
         f"{LOGS}/report.log",
     benchmark:
         f"{BENCHMARKS}/report.tsv"
-    resources:
-        mem_mb=2000,
-        runtime=30,
     params:
         code=code("report"),
         study=options(STUDY),
-        backgrounds=json.dumps(backgrounds()),
-        benchmarks=BENCHMARKS,
+        subjects=" ".join(f"--subject {subject}" for subject in SUBJECTS),
+        backgrounds=" ".join(f"--background {s}={p!r}" for s, p in backgrounds().items()),
+        stimuli=lambda wildcards, input: " ".join(f"--stimuli {s!r}" for s in input.stimuli),
+        results=RESULTS,
+    resources:
+        mem_mb=2000,
+        runtime=30,
     shell:
-        "braindecode-clip report" " > {log:q} 2>&1"
+        "braindecode-clip report --study {params.study:q} --results {params.results:q}"
+        " {params.subjects} {params.backgrounds} {params.stimuli} --out {output:q} > {log:q} 2>&1"
