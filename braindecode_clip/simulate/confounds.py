@@ -1,0 +1,122 @@
+"""Confounds of a run, computed from the finished data as fMRIPrep does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from braindecode_clip.simulate.anatomy import CSF, WHITE, Anatomy
+from braindecode_clip.simulate.noise import MOTION_NAMES, Motion, framewise_displacement
+
+N_COMPCOR = 6
+
+#: Volumes beyond either get a column ``motion_outlierXX`` (fMRIPrep's defaults).
+FD_OUTLIER_MM = 0.5
+STD_DVARS_OUTLIER = 1.5
+
+#: Cut-off period (s) of the columns ``cosineXX``.
+COSINE_PERIOD_S = 128.0
+
+
+def confounds_table(
+    data: np.ndarray, motion: Motion, anatomy: Anatomy, *, tr_s: float
+) -> pd.DataFrame:
+    """Make the table ``desc-confounds_timeseries.tsv`` of one run.
+
+    Parameters
+    ----------
+    data : ndarray, (n_volumes, n_brain_voxels), float32
+        The run, in the order of ``np.argwhere(anatomy.brain)``.
+    motion : Motion
+    anatomy : Anatomy
+    tr_s : float
+        Repetition time, seconds.
+
+    Returns
+    -------
+    DataFrame
+        One row a volume: global_signal, csf, white_matter and the six motion parameters,
+        each with derivative1, power2 and derivative1_power2; dvars, std_dvars,
+        framewise_displacement; a_comp_cor_00 to _05; cosine columns; one motion_outlier
+        column per outlying volume. What needs the volume before is NaN in the first row.
+    """
+    tissue = anatomy.tissue[anatomy.brain]
+    deep = _eroded(anatomy, WHITE)
+    columns: dict[str, np.ndarray] = {}
+    means = {
+        "global_signal": data.mean(axis=1, dtype=np.float64),
+        "csf": data[:, tissue == CSF].mean(axis=1, dtype=np.float64),
+        "white_matter": data[:, deep].mean(axis=1, dtype=np.float64),
+    }
+    for name, values in means.items():
+        columns.update(_expanded(name, values))
+    dvars = _dvars(data)
+    fd = framewise_displacement(motion.parameters)
+    std_dvars = dvars / np.nanmedian(dvars)
+    columns.update({"dvars": dvars, "std_dvars": std_dvars, "framewise_displacement": fd})
+    cosines = cosine_drifts(len(data), tr_s, 1 / COSINE_PERIOD_S)
+    components = _compcor(data[:, deep | (tissue == CSF)], cosines)
+    for k in range(components.shape[1]):
+        columns[f"a_comp_cor_{k:02d}"] = components[:, k]
+    for k in range(cosines.shape[1]):
+        columns[f"cosine{k:02d}"] = cosines[:, k]
+    for k, name in enumerate(MOTION_NAMES):
+        columns.update(_expanded(name, motion.parameters[:, k]))
+    outlying = (np.nan_to_num(fd) > FD_OUTLIER_MM) | (np.nan_to_num(std_dvars) > STD_DVARS_OUTLIER)
+    for k, volume in enumerate(np.flatnonzero(outlying)):
+        columns[f"motion_outlier{k:02d}"] = (np.arange(len(data)) == volume).astype(np.float64)
+    return pd.DataFrame(columns).round(8)
+
+
+def _eroded(anatomy: Anatomy, code: int) -> np.ndarray:
+    """Return brain voxels of a tissue that touch no other, or all where none is left."""
+    inner = ndimage.binary_erosion(anatomy.tissue == code)
+    chosen = inner if inner.any() else anatomy.tissue == code
+    return chosen[anatomy.brain]
+
+
+def _expanded(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    derivative = np.concatenate([[np.nan], np.diff(values)])
+    return {
+        name: values,
+        f"{name}_derivative1": derivative,
+        f"{name}_power2": values**2,
+        f"{name}_derivative1_power2": derivative**2,
+    }
+
+
+def _dvars(data: np.ndarray) -> np.ndarray:
+    """Return the root mean square change from volume to volume; NaN first."""
+    change = np.diff(data, axis=0)
+    return np.concatenate([[np.nan], np.sqrt((change**2).mean(axis=1, dtype=np.float64))])
+
+
+def cosine_drifts(n_volumes: int, tr_s: float, high_pass_hz: float) -> np.ndarray:
+    """Return the discrete cosines (n_volumes, n) with frequencies below a cut-off.
+
+    Column k is :math:`\\cos(\\pi (k + 1) (t + 1/2) / n)`, of frequency
+    :math:`(k + 1) / (2 n \\, TR)`, without the constant; each has unit norm.
+    """
+    n = int(np.floor(2 * n_volumes * high_pass_hz * tr_s))
+    t = np.arange(n_volumes)[:, None] + 0.5
+    waves = np.cos(np.pi * np.arange(1, n + 1)[None, :] * t / n_volumes)
+    return waves * np.sqrt(2 / n_volumes)
+
+
+def _compcor(data: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+    """Return the leading components (n_volumes, up to 6) of noise tissue, after high-pass.
+
+    aCompCor (Behzadi et al. 2007, NeuroImage 37:90-101).
+    """
+    series = data.astype(np.float64)
+    series -= series.mean(axis=0)
+    series -= cosines @ (cosines.T @ series)
+    sd = series.std(axis=0)
+    series = series[:, sd > 0] / sd[sd > 0]
+    vectors, _, _ = np.linalg.svd(series @ series.T)
+    n = min(N_COMPCOR, series.shape[1], len(series))
+    # The sign of a singular vector is arbitrary: the largest entry is made positive.
+    chosen = vectors[:, :n]
+    top = chosen[np.abs(chosen).argmax(axis=0), np.arange(n)]
+    return chosen * np.sign(top)
