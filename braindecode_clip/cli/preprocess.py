@@ -1,0 +1,89 @@
+"""``braindecode-clip preprocess``: one run of volumes to cleaned signals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from braindecode_clip.cli.common import options_help, read_options
+from braindecode_clip.config.preprocess import PreprocessConfig
+
+
+def preprocess(
+    bold: Annotated[Path, typer.Option(help="The run: 4-D NIfTI (.nii, .nii.gz).")],
+    mask: Annotated[
+        list[Path],
+        typer.Option(
+            help="Mask of the voxels to keep, on the run's grid; of several, the "
+            "voxels in all of them."
+        ),
+    ],
+    subject: Annotated[str, typer.Option(help="Label without 'sub-'.")],
+    run: Annotated[str, typer.Option(help="Label without 'run-'.")],
+    out: Annotated[Path, typer.Option(help="File to write (HDF5).")],
+    confounds: Annotated[
+        Path | None, typer.Option(help="Table with one row a volume (fMRIPrep's *_timeseries.tsv).")
+    ] = None,
+    session: Annotated[str, typer.Option(help="Label without 'ses-'; none by default.")] = "",
+    tr_s: Annotated[
+        float | None,
+        typer.Option(
+            help="Repetition time in seconds, where neither the JSON file beside the "
+            "run nor its header has it."
+        ),
+    ] = None,
+    options: Annotated[
+        str | None, typer.Option(help="Options as YAML or JSON text, or a file with them.")
+    ] = None,
+) -> None:
+    """Clean one run: mask it, regress confounds and drifts out, scale every voxel."""
+    from braindecode_clip.io.bold import read_bold
+    from braindecode_clip.io.hdf5 import save_artifact
+    from braindecode_clip.io.nifti import read_mask
+    from braindecode_clip.io.tables import read_tsv
+    from braindecode_clip.logs import get_logger, milestone
+    from braindecode_clip.preprocess import clean_run, intersect_masks
+    from braindecode_clip.provenance import make_provenance
+
+    logger = get_logger(__name__)
+    config = read_options(options, PreprocessConfig)
+    mask_names = [str(path) for path in mask]
+    space = intersect_masks([read_mask(path) for path in mask], mask_names)
+    table = read_tsv(confounds) if confounds is not None else None
+    volume_filter = None
+    if config.fwhm_mm is not None:
+        # Loads nilearn, which takes seconds that other runs need not spend.
+        from braindecode_clip.preprocess.smoothing import make_smoother
+
+        volume_filter = make_smoother(space.affine, config.fwhm_mm)
+    with milestone(logger, f"read {bold.name}") as note:
+        data, tr_s = read_bold(
+            bold, space, mask_name=mask_names[0], tr_s=tr_s, volume_filter=volume_filter
+        )
+        note(f"{data.shape[0]} volumes x {data.shape[1]} voxels, TR {tr_s:g} s")
+    with milestone(logger, "cleaned") as note:
+        signals = clean_run(
+            data,
+            space=space,
+            tr_s=tr_s,
+            config=config,
+            confounds=table,
+            subject=subject,
+            session=session,
+            run=run,
+            where=str(bold),
+            confounds_where=str(confounds),
+            overwrite=True,
+        )
+        note(f"{signals.regressors.shape[1]} regressors out, unit {signals.unit}")
+    inputs = [bold, *mask, *([confounds] if confounds is not None else [])]
+    provenance = make_provenance(
+        "preprocess", options=config.model_dump(mode="json"), inputs=inputs
+    )
+    save_artifact(out, signals, provenance)
+    logger.info("wrote %s", out)
+
+
+preprocess.__doc__ = f"{preprocess.__doc__}\n\n{options_help(PreprocessConfig)}"
