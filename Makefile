@@ -11,7 +11,7 @@ SNAKEMAKE := PATH="$(abspath $(BIN)):$$PATH" $(BIN)/snakemake --profile profiles
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS ?= 2
 
-.PHONY: help demo haxby test test-slow lint format schema bench clip clean
+.PHONY: help demo haxby study test test-slow lint format schema bench clip clean
 
 help:  ## Show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 12
@@ -33,6 +33,10 @@ demo: $(VENV)/.installed  ## Simulate two subjects and run the whole workflow on
 haxby: $(VENV)/.installed  ## Run the workflow on one subject of Haxby et al. (2001)
 	$(SNAKEMAKE) --configfile config/haxby.yaml
 	@echo "The report: $(abspath results/haxby/report/report.html)"
+
+study: $(VENV)/.installed  ## Run the workflow on your data: make study CONFIG=config/my-study.yaml
+	@test -n "$(CONFIG)" || { echo "Name a config: make study CONFIG=config/my-study.yaml"; exit 2; }
+	$(SNAKEMAKE) --configfile $(CONFIG)
 
 test: lint  ## Lint, layers and all tests but the slow ones
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
