@@ -1,0 +1,166 @@
+"""One symmetric eigendecomposition of centred data, and ridge filters on it.
+
+Everything that ridge regression needs at any penalty follows from the spectrum of the
+centred Gram matrix: of the rows (``X Xᵀ``) where there are fewer rows than voxels, of the
+voxels (``Xᵀ X``) otherwise.
+
+Gram matrices and decompositions are in float64 whatever the input: voxels share much of
+their variance, and float32 rounds the small eigenvalues, those that a small penalty cares
+for, by 1e-7 of the largest one. (On data of eight strong components and weak noise the
+held-out predictions are off by 2e-3 standard deviations in float32 at a penalty of 1e-3 of
+the largest eigenvalue; with this, by 2e-6.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import scipy.linalg
+
+#: Bytes of centred copies of X that are alive at one time.
+BLOCK_BYTES = 2**25
+#: Points of a spectrum that an interpolation is fitted on; its error is checked on all.
+FIT_POINTS = 400
+
+
+def column_means(X: np.ndarray) -> np.ndarray:
+    """Return the mean of every column, summed in float64; (n_columns,) float64."""
+    return X.mean(axis=0, dtype=np.float64)
+
+
+def centred_columns(X: np.ndarray, mean: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield blocks of columns, centred, in float64.
+
+    The subtraction comes before any product: taking n·mean·meanᵀ off a finished Gram matrix
+    would cancel where the mean is large against the spread.
+    """
+    size = max(1, BLOCK_BYTES // (8 * len(X)))
+    for start in range(0, X.shape[1], size):
+        part = slice(start, start + size)
+        yield part, X[:, part] - mean[part]
+
+
+def centred_rows(X: np.ndarray, mean: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield blocks of rows, centred, in float64."""
+    size = max(1, BLOCK_BYTES // (8 * X.shape[1]))
+    for start in range(0, len(X), size):
+        part = slice(start, start + size)
+        yield part, X[part] - mean
+
+
+def row_gram(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Return ``Xc Xcᵀ`` of the centred columns; (n_rows, n_rows) float64."""
+    gram = np.zeros((len(X), len(X)))
+    for _, block in centred_columns(X, mean):
+        # numpy sees a product with the own transpose and computes one triangle only.
+        gram += block @ block.T
+    return gram
+
+
+def column_gram(
+    X: np.ndarray, mean: np.ndarray, *, targets: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``Xcᵀ Xc`` (n_columns, n_columns) and ``targets Xc`` (n_targets, n_columns).
+
+    Both float64; ``targets`` is (n_targets, n_rows), centred.
+    """
+    gram = np.zeros((X.shape[1], X.shape[1]))
+    cross = np.zeros((len(targets), X.shape[1]))
+    for part, block in centred_rows(X, mean):
+        gram += block.T @ block
+        cross += targets[:, part] @ block
+    return gram, cross
+
+
+def eigh(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Decompose a positive semi-definite matrix, which is overwritten.
+
+    Returns
+    -------
+    values : ndarray (m,)
+        Ascending, rounding below zero clipped.
+    vectors : ndarray (m, m)
+        In columns.
+    """
+    # The transpose of a symmetric C-ordered array is the same matrix in LAPACK's order, so
+    # nothing is copied; divide and conquer is about three times faster than the default.
+    values, vectors = scipy.linalg.eigh(gram.T, driver="evd", overwrite_a=True, check_finite=False)
+    # numpy multiplies C-ordered halves fastest, and the vectors are sliced by rows.
+    vectors = np.ascontiguousarray(vectors)
+    return np.maximum(values, 0), vectors
+
+
+def eigh_of_centred_rows(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Decompose a centred row Gram matrix on the complement of the constant vector.
+
+    The constant is an eigenvector with value 0. At a small penalty it would outweigh all
+    others in ``(K + αI)⁻¹``, and taking it off afterwards would cancel; so a Householder
+    reflection turns it into the first axis, which is left out.
+
+    Parameters
+    ----------
+    gram : ndarray (n, n)
+        ``Xc Xcᵀ``; overwritten.
+
+    Returns
+    -------
+    values : ndarray (n - 1,)
+    vectors : ndarray (n, n - 1)
+        Orthonormal and orthogonal to the constant.
+    """
+    n_rows = len(gram)
+    reflector = np.full(n_rows, 1 / np.sqrt(n_rows))
+    reflector[0] += 1
+    beta = 2 / (reflector @ reflector)
+    image = beta * (gram @ reflector)
+    image -= (beta / 2) * (reflector @ image) * reflector
+    gram -= np.outer(image, reflector)
+    gram -= np.outer(reflector, image)
+    values, inner = eigh(np.ascontiguousarray(gram[1:, 1:]))
+    vectors = np.zeros((n_rows, n_rows - 1))
+    vectors[1:] = inner
+    vectors -= np.outer(beta * reflector, reflector @ vectors)
+    return values, vectors
+
+
+def interpolate(table: np.ndarray, *, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Write every row of a table as a combination of a few of its own rows.
+
+    Ridge filters ``1/(w + α)`` of neighbouring penalties look alike, so about half of a grid
+    of 20 gives all of it. Rows are picked by pivoted QR; the coefficients minimise the
+    relative error, since a filter may span many orders of magnitude.
+
+    Parameters
+    ----------
+    table : ndarray (n_alphas, m) float64
+        Positive filter values.
+    tolerance : float
+        Largest relative error allowed for any entry.
+
+    Returns
+    -------
+    skeleton : ndarray (r,) int
+        Rows that are kept.
+    coefficients : ndarray (n_alphas, r) float64
+        ``coefficients @ table[skeleton]`` is ``table`` within the tolerance.
+    """
+    n_rows, n_points = table.shape
+    sample = np.unique(np.linspace(0, n_points - 1, min(n_points, FIT_POINTS)).astype(int))
+    part = table[:, sample]
+    scaled = part / np.linalg.norm(part, axis=1, keepdims=True)
+    triangle, pivots = scipy.linalg.qr(scaled.T, mode="r", pivoting=True)
+    sizes = np.abs(np.diag(triangle))
+    first = max(1, int((sizes > tolerance * sizes[0]).sum()))
+    for rank in range(first, min(n_rows, len(sizes))):
+        skeleton = np.sort(pivots[:rank])
+        basis = scaled[skeleton]
+        coefficients = np.empty((n_rows, rank))
+        for i, row in enumerate(scaled):
+            coefficients[i] = np.linalg.lstsq((basis / row).T, np.ones(len(row)))[0]
+        norms = np.linalg.norm(part, axis=1)
+        coefficients *= norms[:, None] / norms[skeleton]
+        worst = np.abs(coefficients @ table[skeleton] / table - 1).max()
+        if worst <= tolerance:
+            return skeleton, coefficients
+    return np.arange(n_rows), np.eye(n_rows)
