@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from braindecode_clip.nuisance import cosine_drifts
 from braindecode_clip.simulate.anatomy import CSF, WHITE, Anatomy
 from braindecode_clip.simulate.noise import MOTION_NAMES, Motion, framewise_displacement
 
@@ -55,7 +56,7 @@ def confounds_table(
     fd = framewise_displacement(motion.parameters)
     std_dvars = dvars / np.nanmedian(dvars)
     columns.update({"dvars": dvars, "std_dvars": std_dvars, "framewise_displacement": fd})
-    cosines = cosine_drifts(len(data), tr_s, 1 / COSINE_PERIOD_S)
+    cosines = cosine_drifts(len(data), tr_s=tr_s, high_pass_hz=1 / COSINE_PERIOD_S)
     components = _compcor(data[:, deep | (tissue == CSF)], cosines)
     for k in range(components.shape[1]):
         columns[f"a_comp_cor_{k:02d}"] = components[:, k]
@@ -90,18 +91,6 @@ def _dvars(data: np.ndarray) -> np.ndarray:
     """Return the root mean square change from volume to volume; NaN first."""
     change = np.diff(data, axis=0)
     return np.concatenate([[np.nan], np.sqrt((change**2).mean(axis=1, dtype=np.float64))])
-
-
-def cosine_drifts(n_volumes: int, tr_s: float, high_pass_hz: float) -> np.ndarray:
-    """Return the discrete cosines (n_volumes, n) with frequencies below a cut-off.
-
-    Column k is :math:`\\cos(\\pi (k + 1) (t + 1/2) / n)`, of frequency
-    :math:`(k + 1) / (2 n \\, TR)`, without the constant; each has unit norm.
-    """
-    n = int(np.floor(2 * n_volumes * high_pass_hz * tr_s))
-    t = np.arange(n_volumes)[:, None] + 0.5
-    waves = np.cos(np.pi * np.arange(1, n + 1)[None, :] * t / n_volumes)
-    return waves * np.sqrt(2 / n_volumes)
 
 
 def _compcor(data: np.ndarray, cosines: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import fft
 
 from braindecode_clip.errors import DataError
 from braindecode_clip.simulate.render import COLOUR_RGB
@@ -146,9 +147,10 @@ def contrast_energy(luminance: np.ndarray) -> np.ndarray:
     # In chunks: the complex maps are far larger than what is kept of them.
     for start in range(0, len(luminance), 32):
         part = slice(start, min(start + 32, len(luminance)))
-        spectrum = np.fft.fft2(np.pad(luminance[part], pad, constant_values=_SURROUND))
+        padded = np.pad(luminance[part], pad, constant_values=_SURROUND).astype(np.float32)
+        spectrum = fft.fft2(padded)
         for channel, transfer in enumerate(filters):
-            response = np.fft.ifft2(spectrum * transfer)[:, inner, inner]
+            response = fft.ifft2(spectrum * transfer)[:, inner, inner]
             energy = response.real**2 + response.imag**2
             shape = (len(energy), MAP_PX, fold, MAP_PX, fold)
             out[part, channel] = energy.reshape(shape).mean(axis=(2, 4))
@@ -157,7 +159,7 @@ def contrast_energy(luminance: np.ndarray) -> np.ndarray:
 
 def _gabor_spectra(side: int) -> np.ndarray:
     """Return the transfer functions (n_channels, side, side): one Gaussian each."""
-    fx, fy = np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side))
+    fx, fy = np.meshgrid(fft.fftfreq(side), fft.fftfreq(side))
     spectra = []
     for wavelength in WAVELENGTHS_PX:
         # A bandwidth of about one octave.
@@ -169,7 +171,7 @@ def _gabor_spectra(side: int) -> np.ndarray:
             # Take out what a uniform field would pass.
             transfer[0, 0] = 0.0
             spectra.append(transfer)
-    return np.array(spectra)
+    return np.array(spectra, dtype=np.float32)
 
 
 def _colour_content(small: np.ndarray) -> np.ndarray:

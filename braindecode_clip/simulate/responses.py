@@ -12,7 +12,7 @@ from braindecode_clip.simulate.features import (
     OBJECT_FEATURES,
     PictureFeatures,
 )
-from braindecode_clip.simulate.scenes import COLOURS, TEXTURES
+from braindecode_clip.simulate.scenes import COLOURS, SHAPES, TEXTURES
 
 #: Compressive exponents: of contrast energy (Kay et al. 2013, J Neurophysiol 110:481-494)
 #: and of the summed drive of higher voxels.
@@ -155,9 +155,10 @@ def higher_responses(
 
 
 def _kind(name: str) -> str:
-    if name == "extent" or name in COLOURS:
-        return "extent" if name == "extent" else "colour"
-    return "texture" if name in TEXTURES else "shape"
+    for kind, names in (("colour", COLOURS), ("texture", TEXTURES), ("shape", SHAPES)):
+        if name in names:
+            return kind
+    return "extent"
 
 
 def _sparse(rng: np.random.Generator, scale: np.ndarray, n_voxels: int) -> np.ndarray:

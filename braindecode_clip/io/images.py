@@ -1,0 +1,59 @@
+"""Pictures: PNG out, any format that Pillow knows in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from braindecode_clip.checks import Problems, some
+from braindecode_clip.errors import DataError
+from braindecode_clip.io.atomic import atomic_path
+
+
+def write_png(path: str | Path, picture: Image.Image) -> None:
+    """Write a picture as PNG in one step."""
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def read_picture(path: str | Path) -> Image.Image:
+    """Read a picture as RGB; a missing or damaged file is a :class:`DataError`."""
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such picture.")
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise DataError(
+            f"{path}: is no readable picture ({error}). Fetch or write it again."
+        ) from error
+
+
+def read_rgb(paths: Sequence[str | Path]) -> np.ndarray:
+    """Read pictures of one size into an array (n, height, width, 3) uint8.
+
+    Raises
+    ------
+    DataError
+        No picture, or pictures that are missing, damaged or of different sizes; all
+        missing ones at once.
+    """
+    if not paths:
+        raise DataError("no pictures to read.")
+    problems = Problems("pictures")
+    missing = [str(path) for path in paths if not Path(path).is_file()]
+    if missing:
+        problems.add(f"{len(missing)} of {len(paths)} are missing: {some(missing)}.")
+    problems.raise_if_any()
+    pixels = [np.asarray(read_picture(path)) for path in paths]
+    other = [str(p) for p, a in zip(paths, pixels, strict=True) if a.shape != pixels[0].shape]
+    if other:
+        problems.add(
+            f"{paths[0]} has {pixels[0].shape[1]} x {pixels[0].shape[0]} pixels, {some(other)} "
+            "another size. Make them equal."
+        )
+    problems.raise_if_any()
+    return np.stack(pixels)
