@@ -5,6 +5,9 @@ A user with five mistakes in a data set wants to read of all five at once.
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from braindecode_clip.errors import BraindecodeError, DataError
 
 
@@ -53,3 +56,31 @@ def some(items: object, *, limit: int = 5) -> str:
     if len(names) <= limit:
         return ", ".join(names)
     return ", ".join(names[:limit]) + f", ... ({len(names)} in all)"
+
+
+def differences(first: Any, second: Any) -> list[str]:
+    """Name every part in which two nested records differ, e.g. two encoders' fingerprints.
+
+    They are compared as JSON, so that a tuple equals the list that comes back from a file.
+
+    Returns
+    -------
+    list of str
+        ``part.of.part: value != value``; empty when the records are equal.
+    """
+    return _differing(json.loads(json.dumps(first)), json.loads(json.dumps(second)), "")
+
+
+def _differing(first: Any, second: Any, where: str) -> list[str]:
+    if isinstance(first, dict) and isinstance(second, dict):
+        parts = []
+        for key in sorted(first.keys() | second.keys()):
+            inner = f"{where}.{key}" if where else str(key)
+            parts += _differing(first.get(key), second.get(key), inner)
+        return parts
+    return [] if first == second else [f"{where}: {_short(first)} != {_short(second)}"]
+
+
+def _short(value: Any) -> str:
+    text = "absent" if value is None else repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -28,7 +28,9 @@ class RetrieveConfig(Section):
 class GalleryConfig(Section):
     """A set of candidates that predictions are ranked against."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9]+$", description="Label in file names and tables.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$", description="Label in file names and tables."
+    )
     candidates: Literal["test", "all", "listed"] = Field(
         default="test",
         description="test: the stimuli of the test samples (default); all: every stimulus that "

@@ -1,0 +1,84 @@
+"""The words beside the numbers: definitions, and what limits them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from braindecode_clip.artifacts import Predictions, Retrieval
+
+#: Unit of the split to what the bootstrap draws and what a permutation exchanges.
+RESAMPLED = {
+    "stimulus": ("stimuli", "labels among all test stimuli, repeats together"),
+    "run": ("runs", "labels within each run"),
+}
+#: Below this many clusters an interval is called rough.
+FEW_CLUSTERS = 10
+
+DIMENSION_DEFINITIONS = {
+    "correlation_mean": "Pearson correlation of predicted and true values over the test samples, "
+    "the mean over {n_dims} embedding dimensions; independent of the gallery.",
+    "correlation_median": "Pearson correlation of predicted and true values over the test "
+    "samples, the median over {n_dims} embedding dimensions; independent of the gallery.",
+    "r2_mean": "1 - squared error of the prediction / squared error of the mean of the {against} "
+    "targets, the mean over {n_dims} embedding dimensions; 0 is as good as that mean, negative "
+    "is worse; independent of the gallery.",
+    "r2_median": "1 - squared error of the prediction / squared error of the mean of the "
+    "{against} targets, the median over {n_dims} embedding dimensions; 0 is as good as that "
+    "mean, negative is worse; independent of the gallery.",
+}
+
+
+def design_notes(retrievals: Sequence[Retrieval], predictions: Predictions) -> list[str]:
+    """Say what the split and the gallery mean for the statistics."""
+    notes = []
+    n_folds = len(np.unique(predictions.fold))
+    drawn, _ = RESAMPLED[predictions.unit]
+    clusters = predictions.stimulus_id if predictions.unit == "stimulus" else predictions.group
+    n_clusters = len(np.unique(clusters))
+    where = f"split {predictions.info.get('split', '')}".strip()
+    if predictions.unit == "stimulus" and n_folds > 1:
+        notes.append(
+            f"{where}: the predictions come from {n_folds} decoders, none of which has seen the "
+            "stimuli that it is tested on. Labels are exchanged across decoders, which are not "
+            "alike, so p is approximate; and each prediction leans towards the training stimuli, "
+            "which puts a decoder without any information below chance."
+        )
+    if predictions.unit == "run":
+        notes.append(
+            f"{where}: whole runs are held out, and the stimuli tested on were also trained on. "
+            "The scores tell known stimuli apart; they say nothing about new ones."
+        )
+    if n_clusters < FEW_CLUSTERS:
+        notes.append(f"{where}: the intervals rest on {n_clusters} {drawn} and are rough.")
+    if n_clusters < 2:
+        notes.append(f"{where}: with {n_clusters} of the {drawn} there is no interval.")
+    for retrieval in retrievals:
+        n_same = int(retrieval.info.get("n_duplicates", 0))
+        if n_same:
+            notes.append(
+                f"gallery {retrieval.info.get('gallery', '')}: {n_same} candidates have the same "
+                "vector as another one. They tie, so none of them can have rank 1."
+            )
+    return notes
+
+
+def null_note(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Warn when permuted labels do not score like guesses.
+
+    Predictions may favour the test stimuli over the rest of the gallery whatever was shown,
+    for instance when the decoder was trained on those very stimuli; then chance is not what a
+    decoder without information reaches.
+    """
+    (pairwise,) = (row for row in rows if row["metric"] == "pairwise")
+    if abs(pairwise["null_mean"] - pairwise["chance"]) <= 0.02:
+        return []
+    return [
+        f"split {pairwise['split']}, gallery {pairwise['gallery']}, "
+        f"{pairwise['direction']}: with permuted labels the pairwise score is "
+        f"{pairwise['null_mean']:.3f} instead of 0.5, so the predictions prefer or avoid the test "
+        "stimuli whatever was shown. Compare the scores with null_mean, as p does, and not with "
+        "chance."
+    ]

@@ -1,0 +1,142 @@
+"""One row of the table: a score with its chance, interval and p-value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from braindecode_clip.artifacts import Predictions
+from braindecode_clip.config.evaluate import EvaluateConfig
+from braindecode_clip.evaluate.bootstrap import Resamples, interval
+from braindecode_clip.evaluate.notes import RESAMPLED
+from braindecode_clip.evaluate.permutation import can_permute, p_value
+
+LABELS = ("subject", "roi", "split", "encoder", "decoder", "gallery")
+
+
+@dataclass(frozen=True)
+class Design:
+    """Which test samples belong together, and so how they are drawn and exchanged.
+
+    Attributes
+    ----------
+    unit : str
+        "stimulus" or "run", of the split.
+    stimuli : ndarray (n_stimuli,) str
+        Sorted.
+    labels : ndarray (n_samples,) int64
+        Position of each sample's stimulus.
+    groups : ndarray (n_samples,) str
+        Runs.
+    """
+
+    unit: str
+    stimuli: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+
+    @classmethod
+    def of(cls, predictions: Predictions) -> Design:
+        """Read it off the predictions."""
+        stimuli, labels = np.unique(predictions.stimulus_id.astype(str), return_inverse=True)
+        return cls(predictions.unit, stimuli, labels, predictions.group.astype(str))
+
+    @property
+    def clusters(self) -> np.ndarray:
+        """What the bootstrap draws as one: stimuli, or runs where runs are held out."""
+        return self.labels if self.unit == "stimulus" else self.groups
+
+    @property
+    def permutable(self) -> bool:
+        """Tell whether the labels have another arrangement."""
+        return can_permute(self.labels, self.groups, self.unit)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A score before its statistics.
+
+    Attributes
+    ----------
+    name : str
+    value, chance : float
+    limits : (low, high) or None
+        Lowest and highest possible value, where there are any.
+    sign : int
+        -1 when less is better.
+    definition : str
+    """
+
+    name: str
+    value: float
+    chance: float
+    limits: tuple[float, float] | None
+    sign: int
+    definition: str
+
+
+def make_rows(
+    measured: Sequence[Measured],
+    resamples: Resamples,
+    null: np.ndarray | None,
+    *,
+    design: Design,
+    options: EvaluateConfig,
+    labels: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Join scores with their statistics.
+
+    Parameters
+    ----------
+    measured : sequence of Measured
+    resamples : Resamples
+        Columns in the order of ``measured``.
+    null : ndarray (n_permutations, n_scores) or None
+        Scores under permuted labels; None where nothing can be permuted.
+    design : Design
+    options : EvaluateConfig
+    labels : mapping
+        Columns that all rows share.
+    """
+    drawn, permuted = RESAMPLED[design.unit]
+    rows = []
+    for place, score in enumerate(measured):
+        low, high, method = interval(
+            score.value, resamples, place, confidence=options.confidence, limits=score.limits
+        )
+        row = {
+            "metric": score.name,
+            "value": score.value,
+            "chance": score.chance,
+            "null_mean": None if null is None else float(null[:, place].mean()),
+            "ci_low": low,
+            "ci_high": high,
+            "ci_method": method,
+            "confidence": options.confidence,
+            "p": None if null is None else p_value(score.value, null[:, place], sign=score.sign),
+            "n_permutations": 0 if null is None else len(null),
+            "permuted": permuted,
+            "n": len(design.labels),
+            "n_unit": "brain samples",
+            "n_resampled": resamples.n_clusters,
+            "resampled": drawn,
+            "ceiling": None,
+            "definition": score.definition,
+        }
+        rows.append({**labels, **row})
+    return rows
+
+
+def without_nan(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Replace NaN and infinity, which JSON does not know, by None."""
+    return [
+        {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+        for row in rows
+    ]

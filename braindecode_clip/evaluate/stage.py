@@ -1,0 +1,263 @@
+"""All scores of one set of predictions: the table, the pool curve and the notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
+from braindecode_clip.checks import Problems, differences
+from braindecode_clip.config.evaluate import EvaluateConfig
+from braindecode_clip.evaluate.bootstrap import Statistic, resample, weighted_mean, weighted_median
+from braindecode_clip.evaluate.dimensions import NAMES, DimensionScores
+from braindecode_clip.evaluate.notes import DIMENSION_DEFINITIONS, design_notes, null_note
+from braindecode_clip.evaluate.permutation import null_scores, rank_table
+from braindecode_clip.evaluate.pools import pool_curve
+from braindecode_clip.evaluate.rows import LABELS, Design, Measured, make_rows, without_nan
+from braindecode_clip.evaluate.scores import Score, identification_scores
+from braindecode_clip.metrics import count_better
+
+DIRECTIONS = ("brain_to_image", "image_to_brain")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What ``evaluate`` found.
+
+    Attributes
+    ----------
+    rows : list of dict
+        One a score and direction: metric, value, chance (of a guess), null_mean (mean under
+        permutation), n and n_unit, n_resampled and resampled, ci_low, ci_high, ci_method,
+        confidence, p (one-sided), n_permutations, permuted, ceiling, direction ("none" for
+        scores of single dimensions), n_gallery, definition, and the labels subject, roi,
+        split, encoder, decoder, gallery. None where a number is undefined; ``ceiling`` is None
+        until an attainable score is known.
+    pool_curve : list of dict
+        Labels, direction, metric, k, pool_size, value, chance, ci_low, ci_high.
+    notes : list of str
+        What a reader must know to read the numbers rightly.
+    """
+
+    rows: list[dict[str, Any]]
+    pool_curve: list[dict[str, Any]]
+    notes: list[str]
+
+
+def evaluate(
+    retrievals: Sequence[Retrieval],
+    predictions: Predictions,
+    embeddings: Embeddings,
+    *,
+    rng: np.random.Generator,
+    options: EvaluateConfig | None = None,
+) -> Evaluation:
+    """Score retrievals of the same predictions, and the predicted dimensions.
+
+    Intervals come from a bootstrap of whole stimuli, or of whole runs where runs are held out
+    (:func:`braindecode_clip.evaluate.bootstrap.interval`), p-values from permuting the true
+    labels as the split allows (:mod:`braindecode_clip.evaluate.permutation`).
+
+    Parameters
+    ----------
+    retrievals : sequence of Retrieval
+        One or both directions of one gallery.
+    predictions : Predictions
+    embeddings : Embeddings
+        The targets.
+    rng : Generator
+        Every direction draws from a stream of its own.
+    options : EvaluateConfig, optional
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    DataError
+        Retrievals or embeddings that do not belong to the predictions.
+    """
+    options = options or EvaluateConfig()
+    _check(retrievals, predictions, embeddings)
+    design = Design.of(predictions)
+    gallery = str(retrievals[0].info.get("gallery", "")) if retrievals else ""
+    labels = {name: predictions.info.get(name, "") for name in LABELS} | {"gallery": gallery}
+    streams = rng.spawn(len(DIRECTIONS) + 1)
+    parts = [
+        _identify(item, design, options, streams[DIRECTIONS.index(item.direction)], labels)
+        for item in retrievals
+    ]
+    parts.append(_score_dimensions(predictions, embeddings, design, options, streams[-1], labels))
+    notes = design_notes(retrievals, predictions) + [note for part in parts for note in part.notes]
+    return Evaluation(
+        rows=without_nan([row for part in parts for row in part.rows]),
+        pool_curve=without_nan([point for part in parts for point in part.pool_curve]),
+        notes=list(dict.fromkeys(notes)),
+    )
+
+
+def _check(
+    retrievals: Sequence[Retrieval], predictions: Predictions, embeddings: Embeddings
+) -> None:
+    problems = Problems("evaluate")
+    parts = differences(predictions.fingerprint, embeddings.fingerprint)
+    if parts:
+        problems.add(
+            "the embeddings were made by another encoder than those that the decoder was trained "
+            f"on; decoder != embeddings in {'; '.join(parts)}. Pass the embedding file that "
+            "`decode` had."
+        )
+    n_predicted, n_embedded = predictions.vectors.shape[1], embeddings.vectors.shape[1]
+    if n_predicted != n_embedded:
+        problems.add(f"the predictions have {n_predicted} dimensions, the embeddings {n_embedded}.")
+    for retrieval in retrievals:
+        names = retrieval.queries["stimulus_id"].to_numpy().astype(str)
+        if not np.array_equal(names, predictions.stimulus_id.astype(str)):
+            problems.add(
+                f"the {retrieval.direction} retrieval has other queries ({len(names)}) than the "
+                f"predictions ({len(predictions.stimulus_id)}). Re-run `retrieve`."
+            )
+    if len(predictions.stimulus_id) < 2:
+        problems.add(f"got {len(predictions.stimulus_id)} test samples, expected at least 2.")
+    problems.raise_if_any()
+
+
+def _identify(
+    retrieval: Retrieval,
+    design: Design,
+    options: EvaluateConfig,
+    rng: np.random.Generator,
+    labels: dict[str, Any],
+) -> Evaluation:
+    boot_rng, null_rng, pool_rng = rng.spawn(3)
+    table = rank_table(retrieval, design.unit)
+    ranks, others = (part[0] for part in table.under(table.labels[None, :]))
+    scores = identification_scores(options.top_k, others)
+    resamples = resample(
+        _statistics(scores, ranks, others),
+        design.clusters,
+        n_bootstrap=options.n_bootstrap,
+        rng=boot_rng,
+    )
+    null = None
+    if design.permutable:
+        null = null_scores(
+            table,
+            scores,
+            design.groups,
+            unit=design.unit,
+            n_permutations=options.n_permutations,
+            rng=null_rng,
+        )
+    labels = {
+        **labels,
+        "direction": retrieval.direction,
+        "n_gallery": round(float(others.mean())) + 1,
+    }
+    measured = [
+        Measured(
+            score.name,
+            float(score.value(ranks, others)),
+            score.chance(others),
+            score.limits(others),
+            score.sign,
+            score.definition,
+        )
+        for score in scores
+    ]
+    rows = make_rows(measured, resamples, null, design=design, options=options, labels=labels)
+    curve = _curve(retrieval, design, others, options, pool_rng)
+    return Evaluation(
+        rows,
+        [{**labels, **point} for point in curve],
+        [] if null is None else null_note(rows),
+    )
+
+
+def _statistics(scores: list[Score], ranks: np.ndarray, others: np.ndarray) -> Statistic:
+    parts = []
+    for score in scores:
+        values = score.per_query(ranks, others)
+        parts.append(weighted_mean(values[:, None]) if score.is_mean else weighted_median(values))
+    return lambda weights: np.concatenate([part(weights) for part in parts], axis=1)
+
+
+def _curve(
+    retrieval: Retrieval,
+    design: Design,
+    others: np.ndarray,
+    options: EvaluateConfig,
+    rng: np.random.Generator,
+) -> list[dict[str, Any]]:
+    names = retrieval.gallery_ids.astype(str)
+    n_better, n_tied = count_better(
+        retrieval.similarity,
+        retrieval.true_index,
+        distractors=names != design.stimuli[design.labels][:, None],
+    )
+    return pool_curve(
+        n_better,
+        n_tied,
+        others.astype(np.int64),
+        design.clusters,
+        top_k=options.top_k,
+        n_points=options.pool_sizes,
+        confidence=options.confidence,
+        n_bootstrap=options.n_bootstrap,
+        rng=rng,
+    )
+
+
+def _score_dimensions(
+    predictions: Predictions,
+    embeddings: Embeddings,
+    design: Design,
+    options: EvaluateConfig,
+    rng: np.random.Generator,
+    labels: dict[str, Any],
+) -> Evaluation:
+    boot_rng, null_rng = rng.spawn(2)
+    baseline, against = None, "test"
+    if options.r2_baseline == "train_mean":
+        trained = embeddings.rows(np.unique(predictions.train_ids.astype(str)))
+        baseline, against = embeddings.vectors[trained].mean(axis=0, dtype=np.float64), "training"
+    targets = embeddings.vectors[embeddings.rows(design.stimuli)]
+    scores = DimensionScores.of(predictions.vectors, targets, design.labels, baseline=baseline)
+    notes = []
+    if scores.n_constant:
+        notes.append(
+            f"{scores.n_constant} embedding dimensions do not vary among the test targets and "
+            "are left out of correlation and R²."
+        )
+    if not scores.n_dims:
+        return Evaluation([], [], notes)
+    values = scores.weighted(np.ones((1, len(design.labels))))[0]
+    measured = [
+        Measured(
+            name,
+            float(value),
+            0.0,
+            None,
+            1,
+            DIMENSION_DEFINITIONS[name].format(n_dims=scores.n_dims, against=against),
+        )
+        for name, value in zip(NAMES, values, strict=True)
+    ]
+    resamples = resample(
+        scores.weighted, design.clusters, n_bootstrap=options.n_bootstrap, rng=boot_rng
+    )
+    null = None
+    if design.permutable:
+        null = scores.permuted(
+            design.groups,
+            unit=design.unit,
+            n_permutations=options.n_permutations_dims,
+            rng=null_rng,
+        )
+    labels = {**labels, "direction": "none", "n_gallery": None}
+    rows = make_rows(measured, resamples, null, design=design, options=options, labels=labels)
+    return Evaluation(rows, [], notes)
