@@ -11,6 +11,10 @@ import numpy as np
 from braindecode_clip.checks import Problems
 from braindecode_clip.errors import ConfigError, DataError
 
+#: A direction of the regressors that is larger than this, relative to the largest, is never
+#: taken for rounding.
+LARGEST_TOLERANCE = 1e-6
+
 
 def n_cosines(n_volumes: int, *, tr_s: float, high_pass_hz: float) -> int:
     """Return how many cosines lie at or below a cut-off: floor(2 n TR f)."""
@@ -96,8 +100,11 @@ def orthonormal_basis(regressors: np.ndarray) -> np.ndarray:
     columns = columns[:, varies] / norm[varies]
     if columns.shape[1] == 0:
         return columns
+    # Centring 1e5 + 0.01 x loses seven digits of x: what is known of the columns is that exact.
+    lost = float((size[varies] / norm[varies]).max())
+    tolerance = min(eps * lost, LARGEST_TOLERANCE)
     left, singular, _ = np.linalg.svd(columns, full_matrices=False)
-    basis = left[:, singular > eps * singular[0]]
+    basis = left[:, singular > tolerance * singular[0]]
     # Centring again removes what rounding brought back of the constant.
     return basis - basis.mean(axis=0)
 

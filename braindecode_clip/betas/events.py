@@ -126,7 +126,7 @@ def _typed(events: pd.DataFrame, problems: Problems) -> pd.DataFrame:
         if len(bad):
             problems.add(
                 f"'{name}' is no number in {len(bad)} of {len(table)} rows (first: row "
-                f"{bad[0] + 1}, {table[name].iloc[bad[0]]!r}). Give seconds."
+                f"{bad[0] + 1}, '{table[name].iloc[bad[0]]}'). Give seconds."
             )
         table[name] = numbers
     if "trial_type" not in table:
@@ -192,10 +192,10 @@ def _check_duplicates(trials: pd.DataFrame, problems: Problems) -> None:
     timed = trials[trials[["onset", "duration"]].notna().all(axis=1)]
     twins = timed[timed.duplicated(["onset", "duration"], keep=False)]
     if len(twins):
-        rows = (twins.index.to_numpy() + 1).tolist()
+        rows = ", ".join(str(row + 1) for row in twins.index[:5])
         first = twins.iloc[0]
         problems.add(
-            f"{len(twins)} trials share their onset and duration with another (rows {some(rows)}; "
+            f"{len(twins)} trials share their onset and duration with another (rows {rows}; "
             f"first: onset {first['onset']:g} s, '{first['trial_type']}'). Their responses cannot "
             "be told apart: keep one of each, or choose the trials by 'trial_types'."
         )

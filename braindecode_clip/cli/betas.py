@@ -27,6 +27,7 @@ def betas(
     """Estimate one response for each trial and voxel of a run."""
     from braindecode_clip.artifacts import Signals
     from braindecode_clip.betas import estimate_run
+    from braindecode_clip.errors import DataError
     from braindecode_clip.io.hdf5 import load_artifact, save_artifact
     from braindecode_clip.io.tables import read_tsv
     from braindecode_clip.logs import get_logger, milestone
@@ -35,6 +36,11 @@ def betas(
     logger = get_logger(__name__)
     config = read_options(options, BetasConfig)
     table = read_tsv(events, text=("trial_type", "stimulus_id"))
+    if not {"trial_type", "stimulus_id"} & set(table.columns):
+        raise DataError(
+            f"{events}: has neither 'trial_type' nor 'stimulus_id', so nothing says what was "
+            "shown. Add one of the columns."
+        )
     run_signals = load_artifact(signals, Signals)
     with milestone(logger, f"estimated the trials of {events.name}") as note:
         result = estimate_run(run_signals, table, config=config, where=str(events))
