@@ -1,0 +1,1 @@
+"""Everything a study found, as one HTML page that needs nothing but itself."""

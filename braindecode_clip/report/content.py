@@ -1,0 +1,102 @@
+"""What the page is made of, read from disk once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from braindecode_clip.artifacts import Retrieval
+from braindecode_clip.config.report import ReportConfig
+
+#: The labels of a condition, in the order in which they are named to the reader.
+CONDITION = ("subject", "roi", "split", "encoder", "decoder", "gallery")
+
+
+@dataclass(frozen=True)
+class VoxelMap:
+    """A map on the brain: values (NaN outside) with their affine, and what it belongs to."""
+
+    subject: str
+    roi: str
+    kind: str
+    values: np.ndarray
+    affine: np.ndarray
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a voxel matrix says of itself, without its data.
+
+    Attributes
+    ----------
+    subject, roi, split, unit : str
+        As in :class:`~braindecode_clip.artifacts.VoxelSet`.
+    n_folds : int
+    n_voxels : int
+        In the ROI, before selection.
+    n_kept : tuple of int
+        Voxels kept in each fold.
+    n_train, n_test : tuple of int
+        Rows of each fold.
+    table : DataFrame
+        Where every trial, picture, repeat and voxel went.
+    """
+
+    subject: str
+    roi: str
+    split: str
+    unit: str
+    n_folds: int
+    n_voxels: int
+    n_kept: tuple[int, ...]
+    n_train: tuple[int, ...]
+    n_test: tuple[int, ...]
+    table: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything the page is made of.
+
+    Attributes
+    ----------
+    study : dict
+        The resolved config.
+    options : ReportConfig
+    metrics : DataFrame
+        One row a metric, condition and direction.
+    pools : DataFrame
+        Accuracy against pool size, with the labels of its condition.
+    notes : list of str
+        What the stages want the reader to know, each once.
+    retrievals, reverse : list of Retrieval
+        brain_to_image and image_to_brain.
+    counts : list of Counts
+    maps : list of VoxelMap
+    backgrounds : dict
+        Subject to (data, affine).
+    stimuli : DataFrame
+        Columns stimulus_id, image (path or ""), caption; empty without a table.
+    jobs : DataFrame
+        Columns rule, job, seconds, cpu_s, max_mb; one row a benchmark file.
+    provenance : list of dict
+        One record for each file read.
+    """
+
+    study: dict[str, Any]
+    options: ReportConfig
+    metrics: pd.DataFrame
+    pools: pd.DataFrame
+    notes: list[str]
+    retrievals: list[Retrieval]
+    reverse: list[Retrieval]
+    counts: list[Counts]
+    maps: list[VoxelMap]
+    backgrounds: dict[str, tuple[np.ndarray, np.ndarray]]
+    stimuli: pd.DataFrame
+    jobs: pd.DataFrame
+    provenance: list[dict[str, Any]]

@@ -1,0 +1,233 @@
+"""Plots of accuracies, of pool sizes and of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from braindecode_clip.report import theme
+from braindecode_clip.report.numbers import count
+
+_WIDTH_IN = 10.3
+_LINE_IN = 0.27
+_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One score with its interval.
+
+    Attributes
+    ----------
+    row : str
+        Label of the line it stands on.
+    series : str
+        Decides colour and marker.
+    value, low, high, chance : float
+        Shares (0 to 1); NaN where unknown.
+    """
+
+    row: str
+    series: str
+    value: float
+    low: float
+    high: float
+    chance: float
+
+
+def accuracy_figure(panels: Mapping[str, Sequence[Dot]], series: Sequence[str]) -> Figure:
+    """Draw scores with intervals against chance, one panel for each score.
+
+    Parameters
+    ----------
+    panels : mapping of str to sequence of Dot
+        Panel title to its scores; all panels share the rows.
+    series : sequence of str
+        All series in the order of their colours.
+
+    Returns
+    -------
+    Figure
+        Rows from top to bottom, percent to the right; chance as a stroke in each row.
+    """
+    rows = list(dict.fromkeys(dot.row for dots in panels.values() for dot in dots))
+    height = _LINE_IN * len(rows) * (len(series) + 0.6) + 1.25
+    with theme.style():
+        figure = theme.new_figure(_WIDTH_IN, height)
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for axis, (title, dots) in zip(axes, panels.items(), strict=True):
+            _draw_dots(axis, dots, rows, series)
+            axis.set_title(title)
+        axes[0].set_yticks(range(len(rows)), rows)
+        axes[0].set_ylim(len(rows) - 0.5, -0.5)
+        figure.supxlabel("share correct (%)", fontsize=10.5, color=theme.MUTED)
+        handles, labels = _legend_entries(axes[0], series)
+        figure.legend(handles, labels, loc="outside upper right", ncols=6, handletextpad=0.4)
+    return figure
+
+
+def _draw_dots(axis: Axes, dots: Sequence[Dot], rows: list[str], series: Sequence[str]) -> None:
+    step = 1.0 / (len(series) + 0.6)
+    for dot in dots:
+        place = series.index(dot.series)
+        y = rows.index(dot.row) + (place + 0.8) * step - 0.5
+        look = _look(place)
+        if np.isfinite([dot.low, dot.high]).all():
+            axis.plot(
+                [100 * dot.low, 100 * dot.high], [y, y], color=look["color"], lw=2.6, alpha=0.5
+            )
+        if np.isfinite(dot.chance):
+            half = 0.42 * step
+            axis.plot([100 * dot.chance] * 2, [y - half, y + half], color=theme.CHANCE, lw=2.2)
+        axis.plot(
+            100 * dot.value,
+            y,
+            **look,
+            markersize=7.5,
+            markeredgecolor=theme.PAPER,
+            markeredgewidth=1.0,
+            linestyle="none",
+        )
+    axis.set_xlim(-3, 103)
+    axis.xaxis.set_major_locator(FixedLocator([0, 25, 50, 75, 100]))
+    axis.grid(False, axis="y")
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    for edge in range(1, len(rows)):
+        axis.axhline(edge - 0.5, color=theme.GRID, lw=0.8)
+
+
+def _look(place: int) -> dict[str, str]:
+    return {
+        "color": theme.SERIES[place % len(theme.SERIES)],
+        "marker": theme.MARKERS[place % len(theme.MARKERS)],
+    }
+
+
+def _legend_entries(axis: Axes, series: Sequence[str]) -> tuple[list[object], list[str]]:
+    handles = [
+        axis.plot([], [], **_look(place), markersize=7.5, lw=2.6)[0] for place in range(len(series))
+    ]
+    (chance,) = axis.plot([], [], color=theme.CHANCE, lw=0, marker="|", ms=11, mew=2.2)
+    return [*handles, chance], [*series, "chance"]
+
+
+def pool_figure(
+    panels: Mapping[str, Mapping[str, pd.DataFrame]], series: Sequence[str], *, columns: int
+) -> Figure:
+    """Draw expected top-1 accuracy against the number of candidates.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to DataFrame
+        Panel title to series to a table with pool_size, value, chance, ci_low and ci_high
+        (shares).
+    series : sequence of str
+        All series in the order of their colours.
+    columns : int
+        Panels beside each other.
+    """
+    with theme.style():
+        figure, axes = _grid(len(panels), columns)
+        for axis, (title, curves) in zip(axes, panels.items(), strict=True):
+            for name, table in curves.items():
+                look, sizes = _look(series.index(name)), table["pool_size"]
+                axis.fill_between(
+                    sizes,
+                    100 * table["ci_low"].astype(float),
+                    100 * table["ci_high"].astype(float),
+                    color=look["color"],
+                    alpha=0.14,
+                    lw=0,
+                )
+                axis.plot(sizes, 100 * table["value"], **look, markersize=4.5, label=name)
+            longest = max(curves.values(), key=len)
+            axis.plot(
+                longest["pool_size"],
+                100 * longest["chance"],
+                color=theme.CHANCE,
+                ls="--",
+                label="chance",
+            )
+            _log_sizes(axis, longest["pool_size"].min(), longest["pool_size"].max())
+            _finish(axis, title, xlabel="candidates in the pool", ylabel="found first (%)")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=6)
+    return figure
+
+
+def rank_figure(
+    panels: Mapping[str, Mapping[str, np.ndarray]],
+    series: Sequence[str],
+    *,
+    n_gallery: int,
+    columns: int,
+) -> Figure:
+    """Draw the share of queries whose true candidate is among the first k, for every k.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to ndarray (n_queries,)
+        Panel title to series to ranks.
+    series : sequence of str
+        All series in the order of their colours.
+    n_gallery : int
+        Number of candidates.
+    columns : int
+        Panels beside each other.
+    """
+    steps = np.unique(np.geomspace(1, n_gallery, 120).round().astype(int))
+    with theme.style():
+        figure, axes = _grid(len(panels), columns)
+        for axis, (title, groups) in zip(axes, panels.items(), strict=True):
+            for name, ranks in groups.items():
+                share = (ranks[:, None] <= steps).mean(axis=0)
+                colour = theme.SERIES[series.index(name) % len(theme.SERIES)]
+                axis.plot(steps, 100 * share, color=colour, drawstyle="steps-post", label=name)
+            axis.plot(steps, 100 * steps / n_gallery, color=theme.CHANCE, ls="--", label="chance")
+            _log_sizes(axis, 1, n_gallery)
+            _finish(
+                axis,
+                title,
+                xlabel=f"first k of {count(n_gallery)} candidates",
+                ylabel="true one among them (%)",
+            )
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=6)
+    return figure
+
+
+def _grid(n_panels: int, columns: int) -> tuple[Figure, list[Axes]]:
+    """Return that many panels a row; places without a panel stay empty."""
+    rows = -(-n_panels // columns)
+    width = min(_WIDTH_IN, 1.0 + 4.4 * columns)
+    figure = theme.new_figure(width, 2.7 * rows + 0.4)
+    axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for axis in axes[n_panels:]:
+        axis.set_axis_off()
+    return figure, list(axes[:n_panels])
+
+
+def _finish(axis: Axes, title: str, *, xlabel: str, ylabel: str) -> None:
+    axis.set_title(title)
+    axis.set_ylim(0, 103)
+    axis.set_xlabel(xlabel)
+    if axis.get_subplotspec().is_first_col():
+        axis.set_ylabel(ylabel)
+
+
+def _log_sizes(axis: Axes, low: int, high: int) -> None:
+    if high <= 20:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        return
+    axis.set_xscale("log")
+    ticks = [size for size in _TICKS if low <= size <= high]
+    wide = len(ticks) > 7
+    kept = [size for size in ticks if not wide or str(size)[0] != "5"]
+    axis.xaxis.set_major_locator(FixedLocator(kept))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda size, _: count(size)))
+    axis.xaxis.set_minor_locator(NullLocator())

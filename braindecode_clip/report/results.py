@@ -1,0 +1,259 @@
+"""The scores put in order, and what they say in plain words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from braindecode_clip.report.content import CONDITION
+from braindecode_clip.report.numbers import (
+    NOTHING,
+    THIN,
+    count,
+    decimal,
+    is_number,
+    p_value,
+    percent,
+)
+
+#: Labels that make a setting: within one, subjects, ROIs and decoders can be compared.
+SETTING = ("split", "encoder", "gallery")
+BRAIN_TO_IMAGE, IMAGE_TO_BRAIN = "brain_to_image", "image_to_brain"
+DIRECTIONS = {BRAIN_TO_IMAGE: "brain → image", IMAGE_TO_BRAIN: "image → brain"}
+DIRECTION_MEANINGS = {
+    BRAIN_TO_IMAGE: "each brain sample ranks the candidates",
+    IMAGE_TO_BRAIN: "each candidate that was shown ranks the brain samples",
+}
+#: Section of the study's config that lists the names of a label.
+_SECTIONS = {
+    "roi": "rois",
+    "split": "splits",
+    "encoder": "encoders",
+    "decoder": "decoders",
+    "gallery": "galleries",
+}
+#: Labels as headings.
+LABEL_NAMES = {
+    "subject": "Subject",
+    "roi": "ROI",
+    "split": "Split",
+    "encoder": "Encoder",
+    "decoder": "Decoder",
+    "gallery": "Gallery",
+}
+_NAMES = {
+    "correlation_mean": "Correlation, mean",
+    "correlation_median": "Correlation, median",
+    "r2_mean": "R², mean",
+    "r2_median": "R², median",
+}
+TOP_1, PAIRWISE = "top_1", "pairwise"
+#: A null further from chance than this is told to the reader beside the score.
+_NULL_TOLERANCE = 0.02
+_SAMPLES = "brain samples"
+
+
+def label_text(label: str, name: object) -> str:
+    """Return a label with its name in running text: ``ROI early``, ``split run``."""
+    return f"{label.upper() if label == 'roi' else label} {name}"
+
+
+def metric_name(metric: str) -> str:
+    """Return a metric's name for people: ``top_5`` is ``Top-5``."""
+    top = re.fullmatch(r"top_(\d+)", metric)
+    if top:
+        return f"Top-{top.group(1)}"
+    return _NAMES.get(metric, metric.replace("_", " ").capitalize())
+
+
+def is_share(metric: str) -> bool:
+    """Tell whether a metric is a share of queries or pairs, shown in percent."""
+    return metric == PAIRWISE or re.fullmatch(r"top_\d+", metric) is not None
+
+
+@dataclass(frozen=True)
+class Order:
+    """The names of every label in the order of the config.
+
+    Attributes
+    ----------
+    names : dict
+        Label (subject, roi, ...) to its names.
+    """
+
+    names: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, study: Mapping[str, Any], metrics: pd.DataFrame) -> Order:
+        """Take the names that have results: as the config lists them, then all others."""
+        names = {}
+        for label in CONDITION:
+            present = sorted(set(metrics[label].astype(str))) if label in metrics else []
+            listed = [str(item.get("name")) for item in study.get(_SECTIONS.get(label, ""), [])]
+            ordered = [name for name in listed if name in present]
+            names[label] = (*ordered, *(name for name in present if name not in ordered))
+        return cls(names)
+
+    def varying(self, labels: Iterable[str] = CONDITION) -> list[str]:
+        """Return the labels that have more than one name: only those need saying."""
+        return [label for label in labels if len(self.names[label]) > 1]
+
+    def sort(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Sort rows by their labels, the first label slowest; ties stay as they are."""
+        if not len(table):
+            return table
+        keys = [
+            table[label].astype(str).map({n: i for i, n in enumerate(self.names[label])})
+            for label in CONDITION
+            if label in table
+        ]
+        positions = np.lexsort([*reversed([key.to_numpy() for key in keys])])
+        return table.iloc[positions].reset_index(drop=True)
+
+    def settings(self, table: pd.DataFrame) -> list[dict[str, str]]:
+        """Return every (split, encoder, gallery) that has rows, in order."""
+        seen = table[list(SETTING)].astype(str).drop_duplicates()
+        ranked = sorted(
+            seen.to_dict("records"),
+            key=lambda s: [self.names[label].index(s[label]) for label in SETTING],
+        )
+        return ranked
+
+    def setting_title(self, setting: Mapping[str, str]) -> str:
+        """Name what tells a setting from the others; its gallery where nothing does."""
+        labels = self.varying(SETTING) or ["gallery"]
+        return ", ".join(label_text(label, setting[label]) for label in labels)
+
+    def row_label(self, row: Mapping[str, Any]) -> str:
+        """Name subject and ROI, as far as they vary (the subject always)."""
+        parts = [f"Subject {row['subject']}"]
+        parts += [str(row["roi"])] if self.varying(["roi"]) else []
+        return " · ".join(parts)
+
+
+def matching(table: pd.DataFrame, **labels: str) -> pd.DataFrame:
+    """Return the rows that carry all these labels."""
+    keep = np.ones(len(table), dtype=bool)
+    for name, wanted in labels.items():
+        keep &= (table[name].astype(str) == wanted).to_numpy()
+    return table[keep]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One result in plain words, with its interval as percent for drawing."""
+
+    subject: str
+    labels: str
+    value: str
+    sentence: str
+    percent: float
+    low: float | None
+    high: float | None
+    chance: float | None
+    above_chance: bool
+
+
+def statements(
+    metrics: pd.DataFrame, order: Order, *, things: Mapping[tuple[str, ...], str]
+) -> dict[str, list[Statement]]:
+    """Say top-1 identification of every subject for every decoder and setting.
+
+    Parameters
+    ----------
+    metrics : DataFrame
+        One row a metric, condition and direction.
+    order : Order
+    things : mapping
+        Condition (names in the order of :data:`CONDITION`) to what its samples are, in the
+        plural: "pictures", "stimuli"; "brain samples" for conditions that are absent.
+
+    Returns
+    -------
+    dict of str to list of Statement
+        Subject to its statements; the region is the first of the config, so that it is not
+        chosen by its result.
+    """
+    found: dict[str, list[Statement]] = {subject: [] for subject in order.names["subject"]}
+    rows = matching(metrics, metric=TOP_1, direction=BRAIN_TO_IMAGE)
+    rows = order.sort(matching(rows, roi=order.names["roi"][0]))
+    for row in rows.to_dict("records"):
+        condition = tuple(str(row[label]) for label in CONDITION)
+        found[str(row["subject"])].append(_state(row, order, things.get(condition, _SAMPLES)))
+    return {subject: items for subject, items in found.items() if items}
+
+
+def _state(row: Mapping[str, Any], order: Order, thing: str) -> Statement:
+    named = [row["decoder"]]
+    named += [label_text(label, row[label]) for label in order.varying(SETTING)]
+    n_correct = row["value"] * row["n"]
+    whole = abs(n_correct - round(n_correct)) < 1e-6
+    number = count(n_correct) if whole else decimal(n_correct, digits=1)
+    sentence = (
+        f"Subject {row['subject']}, {', '.join(map(str, named))}: {number} of {count(row['n'])} "
+        f"{thing} found ({percent(row['value'])}, {interval_text(row)}chance "
+        f"{percent(row['chance'])}{_null_text(row)}; {_p_text(row)})."
+    )
+    low, high, chance = (
+        100 * float(row[key]) if is_number(row.get(key)) else None
+        for key in ("ci_low", "ci_high", "chance")
+    )
+    return Statement(
+        subject=str(row["subject"]),
+        labels=" · ".join(map(str, named)),
+        value=percent(row["value"]),
+        sentence=sentence,
+        percent=100 * float(row["value"]),
+        low=low,
+        high=high,
+        chance=chance,
+        above_chance=low is not None and chance is not None and low > chance,
+    )
+
+
+def _null_text(row: Mapping[str, Any]) -> str:
+    """Say what permuted labels reach, where that is not chance."""
+    null = row.get("null_mean")
+    if not is_number(null) or abs(null - row["chance"]) <= _NULL_TOLERANCE:
+        return ""
+    return f", permuted labels {percent(null)}"
+
+
+def _p_text(row: Mapping[str, Any]) -> str:
+    if not is_number(row.get("p")):
+        return "no permutation test"
+    return f"p{THIN}{p_value(row['p'], n_permutations=row.get('n_permutations'))}"
+
+
+def interval_text(row: Mapping[str, Any]) -> str:
+    """Return ``95 % CI 38.4–64.0; `` or nothing where there is no interval."""
+    if not (is_number(row.get("ci_low")) and is_number(row.get("ci_high"))):
+        return ""
+    level = percent(row["confidence"], digits=0)
+    low, high = (score(row["metric"], row[key], bare=True) for key in ("ci_low", "ci_high"))
+    return f"{level} CI {low}{NOTHING}{high}; "
+
+
+def score(metric: str, value: float, *, bare: bool = False) -> str:
+    """Return a metric's value in its own unit: percent, ranks, or a plain number."""
+    if is_share(metric):
+        text = percent(value)
+        return text[:-2] if bare and is_number(value) else text
+    if metric.endswith("rank"):
+        return decimal(value, digits=1)
+    return decimal(value, digits=3)
+
+
+def interval_level(metrics: pd.DataFrame) -> str:
+    """Return the level of the intervals as ``95 %``."""
+    return " and ".join(percent(level, digits=0) for level in sorted(set(metrics["confidence"])))
+
+
+def series_names(metrics: pd.DataFrame, order: Order) -> Sequence[str]:
+    """Return the decoders in the order of their colours."""
+    return [name for name in order.names["decoder"] if (metrics["decoder"] == name).any()]
