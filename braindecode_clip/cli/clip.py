@@ -1,0 +1,210 @@
+"""``braindecode-clip clip``: train a CLIP model from pairs, and measure what it can do."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from braindecode_clip.cli.common import options_help, read_options
+from braindecode_clip.config.clip import (
+    ClipRecipe,
+    ModelConfig,
+    OptimiserConfig,
+    PreprocessConfig,
+    TrainConfig,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from braindecode_clip.clip.data import Pairs
+    from braindecode_clip.clip.evaluation import ZeroShotTask
+    from braindecode_clip.clip.train import LogRow, Trainer
+    from braindecode_clip.io.pairs import PairFile
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Train and evaluate CLIP models.",
+)
+
+_RECIPE_HELP = options_help(ClipRecipe, ModelConfig, PreprocessConfig, OptimiserConfig, TrainConfig)
+
+
+@app.command(epilog=_RECIPE_HELP)
+def train(
+    recipe: Annotated[str, typer.Option(help="Recipe: a YAML file, e.g. config/clip/scenes.yaml.")],
+    pairs: Annotated[
+        Path,
+        typer.Option(help="Training pairs: HDF5 of `simulate scenes`, or a table image, caption."),
+    ],
+    validation: Annotated[Path, typer.Option(help="Held-out pairs, for retrieval on the way.")],
+    out: Annotated[Path, typer.Option(help="Folder of the model: weights, config, recipe, log.")],
+    state: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the training state; OUT with '-state' added by default."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Take up the state where there is one.")
+    ] = False,
+    split: Annotated[
+        str | None, typer.Option(help="Rows of a table of pairs: value of its column 'split'.")
+    ] = None,
+    validation_split: Annotated[
+        str | None, typer.Option(help="The same for the validation table.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of torch; its own choice by default.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train a model from scratch. An interrupted run goes on with --resume, bit by bit."""
+    import torch
+
+    from braindecode_clip.clip.encoders import choose_device
+    from braindecode_clip.clip.train import Trainer
+    from braindecode_clip.io.pairs import read_pairs
+    from braindecode_clip.logs import get_logger, milestone
+
+    logger = get_logger(__name__)
+    config = read_options(recipe, ClipRecipe, flag="--recipe")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with milestone(logger, "read the pairs") as note:
+        trainer = Trainer(
+            config,
+            _as_pairs(read_pairs(pairs, split=split), config),
+            validation=_as_pairs(read_pairs(validation, split=validation_split), config),
+            state_dir=state if state is not None else out.with_name(f"{out.name}-state"),
+            resume=resume,
+            device=choose_device(device),
+        )
+        n_weights = sum(p.numel() for p in trainer.model.parameters())
+        note(f"{trainer.n_steps} steps, {n_weights / 1e6:.2f} million weights")
+    with milestone(logger, f"trained {config.name}"):
+        _run_with_progress(trainer)
+    trainer.export(out)
+    logger.info("wrote %s", out)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Option(help="Model directory, or the name of an embedded model.")],
+    pairs: Annotated[
+        list[Path],
+        typer.Option(help="Held-out pairs; of several files each is measured, and all together."),
+    ],
+    out: Annotated[Path, typer.Option(help="File to write (JSON).")],
+    pool_size: Annotated[int, typer.Option(min=2, help="Distinct captions in a pool.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Deals the pools.")] = 2026,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Measure retrieval in pools of captions, and zero-shot colour and shape of single objects."""
+    import numpy as np
+
+    from braindecode_clip.clip.data import Pairs
+    from braindecode_clip.clip.encoders import load_encoder
+    from braindecode_clip.clip.evaluation import evaluate_model
+    from braindecode_clip.io.atomic import write_json
+    from braindecode_clip.io.pairs import read_pairs
+    from braindecode_clip.logs import get_logger, milestone
+
+    logger = get_logger(__name__)
+    encoder = load_encoder(model, device=device)
+    files = {path.stem: read_pairs(path) for path in pairs}
+    parts = {name: (Pairs(file.images, file.captions), file.scenes) for name, file in files.items()}
+    if len(parts) > 1:
+        images = np.concatenate([part.images for part, _ in parts.values()])
+        captions = np.concatenate([part.captions[:, :1] for part, _ in parts.values()])
+        has_scenes = all(scenes is not None for _, scenes in parts.values())
+        scenes = np.concatenate([s for _, s in parts.values()]) if has_scenes else None
+        parts["all"] = (Pairs(images, captions), scenes)
+    metrics: dict[str, Any] = {"model": encoder.fingerprint, "seed": seed}
+    for name, (part, scenes) in parts.items():
+        with milestone(logger, f"measured {name}") as note:
+            tasks = {} if scenes is None else _scene_tasks(scenes)
+            result = evaluate_model(encoder, part, tasks=tasks, seed=seed, pool_size=pool_size)
+            note(_summary(result))
+        metrics[name] = result
+    write_json(out, metrics)
+    logger.info("wrote %s", out)
+
+
+def _as_pairs(file: PairFile, recipe: ClipRecipe) -> Pairs:
+    from braindecode_clip.clip.data import Pairs
+    from braindecode_clip.clip.pictures import resized_pictures
+
+    images = file.images
+    if isinstance(images, list):
+        images = resized_pictures(images, recipe)
+    return Pairs(images, file.captions)
+
+
+def _run_with_progress(trainer: Trainer) -> None:
+    """Train with a bar on a terminal, and one line for each row of the log elsewhere."""
+    from braindecode_clip.logs import get_logger
+
+    logger = get_logger(__name__)
+    if not sys.stderr.isatty():
+        trainer.run(on_step=lambda step, n, row: row and logger.info("%s", _line(step, n, row)))
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = ("{task.completed} of {task.total} steps", "{task.fields[note]}")
+    bar = Progress(
+        BarColumn(), *map(TextColumn, columns), TimeRemainingColumn(), console=Console(stderr=True)
+    )
+    with bar:
+        task = bar.add_task("train", total=trainer.n_steps, completed=trainer.step, note="")
+        notes = [""]
+
+        def show(step: int, n_steps: int, row: LogRow | None) -> None:
+            if row is not None:
+                notes[0] = _line(step, n_steps, row).split(": ", 1)[1]
+            bar.update(task, completed=step, note=notes[0])
+
+        trainer.run(on_step=show)
+
+
+def _line(step: int, n_steps: int, row: LogRow) -> str:
+    text = f"step {step} of {n_steps}: loss {row.loss:.3f}, rate {row.lr:.2e}"
+    if row.val_image_to_text_r1 is not None:
+        text += f", held-out R@1 {100 * row.val_image_to_text_r1:.1f} %"
+    return text
+
+
+def _scene_tasks(scenes: np.ndarray) -> dict[str, ZeroShotTask]:
+    """Zero-shot colour and shape of the scenes that hold one object."""
+    import numpy as np
+
+    from braindecode_clip.clip.evaluation import ZeroShotTask
+    from braindecode_clip.simulate.scenes import COLOURS, SHAPES, scene_from_json
+
+    objects = [scene_from_json(text).objects for text in scenes]
+    rows = np.flatnonzero([len(items) == 1 for items in objects])
+    if not len(rows):
+        return {}
+    single = [objects[row][0] for row in rows]
+    # A prompt names the other attribute too, over all its values, so that it reads as the
+    # captions do; the mean over them leaves the class alone.
+    return {
+        "colour": ZeroShotTask(
+            rows, [item.colour for item in single], COLOURS, [f"a {{}} {s}" for s in SHAPES]
+        ),
+        "shape": ZeroShotTask(
+            rows, [item.shape for item in single], SHAPES, [f"a {c} {{}}" for c in COLOURS]
+        ),
+    }
+
+
+def _summary(result: dict[str, Any]) -> str:
+    recall = result["image_to_text"]
+    text = f"image to text R@1 of {recall['pool_size']} {100 * recall['r1']:.1f} %"
+    for name, score in result["zero_shot"].items():
+        text += f", zero-shot {name} {100 * score['accuracy']:.1f} %"
+    return text

@@ -1,0 +1,135 @@
+"""The state of a training run in one file: written beside, then moved into place.
+
+Tensors and, in the header, JSON: reading a state executes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from braindecode_clip.errors import DataError
+
+STATE_FILE = "training_state.safetensors"
+_HEADER = "state"
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything that the next step depends on.
+
+    Attributes
+    ----------
+    step : int
+        Steps done.
+    tensors : dict
+        ``model.*``, ``optimiser.<moment>.<parameter>`` and ``rng.torch``.
+    facts : dict
+        JSON-able: digests of recipe and data, number of threads.
+    """
+
+    step: int
+    tensors: dict[str, torch.Tensor]
+    facts: dict[str, Any]
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path beside ``path`` and move it into place when the block succeeds."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield temporary
+        # safetensors makes files that only the owner can read; models follow the umask.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def capture(
+    step: int,
+    model: torch.nn.Module,
+    optimiser: torch.optim.Optimizer,
+    *,
+    facts: dict[str, Any],
+) -> TrainingState:
+    """Collect the state after ``step`` steps (references, no copies).
+
+    The schedule, the order of the pairs and their wordings are functions of seed and step,
+    so the step stands for them all.
+    """
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for name, parameter in model.named_parameters():
+        for moment, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"optimiser.{moment}.{name}"] = value
+    tensors["rng.torch"] = torch.get_rng_state()
+    return TrainingState(step, tensors, facts)
+
+
+def restore(state: TrainingState, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Put a captured state back into a model and an optimiser of the same recipe."""
+    model.load_state_dict(_part(state.tensors, "model."))
+    moments = _part(state.tensors, "optimiser.")
+    for name, parameter in model.named_parameters():
+        kept = {
+            key.split(".", 1)[0]: value
+            for key, value in moments.items()
+            if key.split(".", 1)[1] == name
+        }
+        if kept:
+            optimiser.state[parameter] = {
+                moment: value.to(parameter.device).to(
+                    memory_format=torch.channels_last
+                    if _is_channels_last(parameter) and value.ndim == 4
+                    else torch.contiguous_format
+                )
+                for moment, value in kept.items()
+            }
+    torch.set_rng_state(state.tensors["rng.torch"])
+
+
+def write_state(path: Path, state: TrainingState) -> None:
+    """Write a state in one step; an interrupted write leaves the old one."""
+    header = {_HEADER: json.dumps({"step": state.step, "facts": state.facts})}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors.items()}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def read_state(path: Path) -> TrainingState:
+    """Read a state.
+
+    Raises
+    ------
+    DataError
+        The file is damaged or something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            header = json.loads(stream.metadata()[_HEADER])
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+        return TrainingState(header["step"], tensors, header["facts"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path}: no readable training state ({error}). Delete it and start the training "
+            "again without --resume."
+        ) from error
+
+
+def _part(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _is_channels_last(parameter: torch.Tensor) -> bool:
+    return parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,187 @@
+"""Build, write and read models through open_clip's factory.
+
+The one format is open_clip's ``local-dir``: ``open_clip_config.json`` (towers, activation,
+preprocessing) beside ``open_clip_model.safetensors``. Unlike a bare state dict it records
+the activation, and it comes back to the bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from braindecode_clip.clip.checkpoints import replacing
+from braindecode_clip.clip.tokenizers import VOCABULARY_FILE, WordTokenizer, read_vocabulary
+from braindecode_clip.clip.torchvision_compat import import_open_clip
+from braindecode_clip.config.clip import ClipRecipe
+from braindecode_clip.errors import ConfigError, DataError
+from braindecode_clip.seeds import derive_seed
+
+open_clip = import_open_clip()
+
+WEIGHTS_FILE = "open_clip_model.safetensors"
+CONFIG_FILE = "open_clip_config.json"
+
+Tokenize = Callable[[list[str]], np.ndarray | torch.Tensor]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model with what it needs to read pictures and texts.
+
+    Attributes
+    ----------
+    model : Module
+        open_clip's, in evaluation mode.
+    preprocess : callable
+        PIL image to Tensor (3, height, width) float32.
+    tokenize : callable
+        List of texts to ids (n, context_length).
+    config : dict
+        ``model_cfg`` and ``preprocess_cfg``.
+    """
+
+    model: torch.nn.Module
+    preprocess: Callable[[Image.Image], torch.Tensor]
+    tokenize: Tokenize
+    config: dict[str, Any]
+
+
+def model_config(recipe: ClipRecipe, tokenizer: WordTokenizer) -> dict[str, Any]:
+    """Return the content of ``open_clip_config.json`` for a recipe and a vocabulary."""
+    text_cfg = dict(recipe.model.text_cfg)
+    text_cfg.update(
+        vocab_size=tokenizer.vocab_size, eos_id=tokenizer.end_id, pad_id=tokenizer.pad_id
+    )
+    preprocess = recipe.preprocess
+    return {
+        "model_cfg": {
+            "embed_dim": recipe.model.embed_dim,
+            "quick_gelu": recipe.model.quick_gelu,
+            "vision_cfg": dict(recipe.model.vision_cfg),
+            "text_cfg": text_cfg,
+        },
+        "preprocess_cfg": {
+            "size": recipe.model.vision_cfg["image_size"],
+            "mode": "RGB",
+            "mean": list(preprocess.mean),
+            "std": list(preprocess.std),
+            "interpolation": preprocess.interpolation,
+            "resize_mode": preprocess.resize_mode,
+        },
+    }
+
+
+def build_model(recipe: ClipRecipe, tokenizer: WordTokenizer) -> torch.nn.Module:
+    """Build the recipe's model with fresh weights, the same for the same seed.
+
+    Raises
+    ------
+    ConfigError
+        open_clip does not take the towers' options.
+    """
+    config = model_config(recipe, tokenizer)
+    with tempfile.TemporaryDirectory() as directory, torch.random.fork_rng(devices=[]):
+        Path(directory, CONFIG_FILE).write_text(json.dumps(config), encoding="utf-8")
+        torch.manual_seed(derive_seed(recipe.seed, "weights"))
+        try:
+            with quiet_open_clip():
+                model = open_clip.create_model(f"local-dir:{directory}", load_weights=False)
+        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+            raise ConfigError(
+                f"recipe '{recipe.name}', model: open_clip cannot build it ({error}). Options "
+                "are the fields of its CLIPVisionCfg and CLIPTextCfg."
+            ) from error
+    with torch.no_grad():
+        model.logit_scale.fill_(math.log(recipe.training.logit_scale_init))
+    return model
+
+
+def save_model(
+    directory: str | Path,
+    model: torch.nn.Module,
+    *,
+    recipe: ClipRecipe,
+    tokenizer: WordTokenizer,
+) -> None:
+    """Write weights, config and vocabulary, each beside and then moved into place."""
+    target = Path(directory)
+    target.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    with replacing(target / WEIGHTS_FILE) as temporary:
+        save_file(weights, temporary, metadata={"format": "pt"})
+    texts = {
+        CONFIG_FILE: model_config(recipe, tokenizer),
+        VOCABULARY_FILE: tokenizer.to_json(),
+    }
+    for name, content in texts.items():
+        with replacing(target / name) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def load_model_directory(directory: str | Path, *, device: str | torch.device) -> LoadedModel:
+    """Read a ``local-dir`` model; its tokenizer is ours where a vocabulary lies beside it.
+
+    Raises
+    ------
+    DataError
+        A file is missing, damaged, or does not fit the config.
+    """
+    path = Path(directory)
+    missing = [name for name in (CONFIG_FILE, WEIGHTS_FILE) if not (path / name).is_file()]
+    if missing:
+        raise DataError(
+            f"{path}: no {' and no '.join(missing)}. A model directory holds {CONFIG_FILE} and "
+            f"{WEIGHTS_FILE}, as written by `clip train` or open_clip."
+        )
+    try:
+        config = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+        with quiet_open_clip():
+            model, _, preprocess = open_clip.create_model_and_transforms(
+                f"local-dir:{path}", device=device
+            )
+    except Exception as error:
+        # open_clip, safetensors and torch raise a dozen types for a damaged file.
+        raise DataError(
+            f"{path}: the model cannot be read ({type(error).__name__}: {error}). Restore the "
+            "directory from its source, or train it again."
+        ) from error
+    if (path / VOCABULARY_FILE).is_file():
+        tokenize: Tokenize = read_vocabulary(path)
+    else:
+        tokenize = open_clip.get_tokenizer(f"local-dir:{path}")
+    return LoadedModel(model.eval(), preprocess, tokenize, config)
+
+
+@contextlib.contextmanager
+def quiet_open_clip() -> Iterator[None]:
+    """Keep open_clip's chatter on the root logger away from the user's terminal.
+
+    Its factory logs every step there and, through ``logging.warning``, installs a handler
+    for the whole process.
+    """
+    root = logging.getLogger()
+    silent = logging.NullHandler()
+
+    def drop(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.CRITICAL
+
+    root.addHandler(silent)
+    root.addFilter(drop)
+    try:
+        yield
+    finally:
+        root.removeFilter(drop)
+        root.removeHandler(silent)

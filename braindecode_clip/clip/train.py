@@ -1,0 +1,352 @@
+"""Train a CLIP model from pairs: one loop, exact resume, held-out retrieval on the way."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from braindecode_clip.checks import some
+from braindecode_clip.clip.checkpoints import (
+    STATE_FILE,
+    capture,
+    read_state,
+    replacing,
+    restore,
+    write_state,
+)
+from braindecode_clip.clip.data import PairBatches, Pairs, normalised
+from braindecode_clip.clip.losses import MaskedClipLoss
+from braindecode_clip.clip.models import build_model, save_model
+from braindecode_clip.clip.optim import learning_rate, make_optimiser
+from braindecode_clip.clip.recall import Recall, pooled_recall
+from braindecode_clip.clip.tokenizers import WordTokenizer
+from braindecode_clip.config.clip import ClipRecipe
+from braindecode_clip.errors import ConfigError, DataError
+
+LOG_FILE = "training_log.csv"
+RECIPE_FILE = "recipe.yaml"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LogRow:
+    """One row of the training log.
+
+    Attributes
+    ----------
+    step : int
+        Steps done.
+    epoch, lr, logit_scale, grad_norm : float
+        Passes done; rate, factor on the cosines and gradient norm (before clipping) of the
+        last step.
+    loss : float
+        Mean over the steps since the last row, nats.
+    val_image_to_text_r1, val_text_to_image_r1 : float or None
+        Held-out R@1 in pools of distinct captions; None between validations.
+    seconds : float
+        Wall time of the steps since the last row.
+    """
+
+    step: int
+    epoch: float
+    loss: float
+    lr: float
+    logit_scale: float
+    grad_norm: float
+    val_image_to_text_r1: float | None
+    val_text_to_image_r1: float | None
+    seconds: float
+
+
+OnStep = Callable[[int, int, LogRow | None], None]
+
+
+class Trainer:
+    """A training run in a directory.
+
+    Parameters
+    ----------
+    recipe : ClipRecipe
+        What to build and how to train it.
+    pairs, validation : Pairs
+        Training pairs, and held-out ones for retrieval; no picture should be in both.
+    state_dir : path
+        Gets the state and the log.
+    resume : bool
+        Take up the state in ``state_dir`` where there is one. Recipe and pairs must be those
+        it was made from. On the same machine with the same number of threads the run ends
+        with the same bits as one that was never interrupted.
+    device : str or torch.device
+        Where to train.
+
+    Raises
+    ------
+    ConfigError
+        ``state_dir`` holds a state and ``resume`` is off, or the state is of another recipe
+        or other pairs.
+    DataError
+        Pairs are fewer than a batch, or pictures have another size than the model's.
+    """
+
+    def __init__(
+        self,
+        recipe: ClipRecipe,
+        pairs: Pairs,
+        *,
+        validation: Pairs,
+        state_dir: str | Path,
+        resume: bool = False,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        _check_size(recipe, pairs, validation)
+        self.recipe, self.validation = recipe, validation
+        self.state_dir, self.device = Path(state_dir), torch.device(device)
+        self.tokenizer = WordTokenizer.from_captions(
+            pairs.captions.ravel().tolist(),
+            context_length=recipe.model.text_cfg["context_length"],
+        )
+        self.batches = PairBatches(
+            pairs,
+            self.tokenizer,
+            batch_size=recipe.training.batch_size,
+            seed=recipe.seed,
+            mean=recipe.preprocess.mean,
+            std=recipe.preprocess.std,
+            max_shift_px=recipe.training.max_shift_px,
+        )
+        self.n_steps = recipe.training.epochs * self.batches.steps_per_epoch
+        self.model = build_model(recipe, self.tokenizer).to(self.device)
+        self.model.visual.to(memory_format=torch.channels_last)
+        self.optimiser = make_optimiser(self.model, recipe.optimiser)
+        self.loss = MaskedClipLoss()
+        self.facts = {
+            "recipe": recipe.model_dump(mode="json"),
+            "pairs_sha256": _pairs_digest(pairs),
+            "n_threads": torch.get_num_threads(),
+        }
+        self.step = self._resume() if self._found_state(resume) else self._start()
+
+    def run(self, *, stop_after: int | None = None, on_step: OnStep | None = None) -> bool:
+        """Train to the end, or to step ``stop_after``; tell whether the end is reached.
+
+        Parameters
+        ----------
+        stop_after : int, optional
+            Save the state after this many steps in all and return.
+        on_step : callable, optional
+            Called with (steps done, steps in all, log row or None) after every step.
+
+        Raises
+        ------
+        DataError
+            The loss or the gradient is no finite number; the batch is named.
+        """
+        training = self.recipe.training
+        last = self.n_steps if stop_after is None else min(stop_after, self.n_steps)
+        losses: list[float] = []
+        started = time.perf_counter()
+        while self.step < last:
+            loss, grad_norm = self._take_step()
+            losses.append(loss)
+            row = None
+            if self.step % training.log_every == 0 or self.step == self.n_steps:
+                row = self._log(losses, grad_norm, time.perf_counter() - started)
+                losses, started = [], time.perf_counter()
+            if self.step % training.checkpoint_every == 0 or self.step == last:
+                self._save()
+            if on_step is not None:
+                on_step(self.step, self.n_steps, row)
+        return self.step == self.n_steps
+
+    def export(self, directory: str | Path) -> None:
+        """Write the model, the recipe and the log into a folder that ``load_encoder`` reads."""
+        target = Path(directory)
+        save_model(target, self.model, recipe=self.recipe, tokenizer=self.tokenizer)
+        texts = {
+            RECIPE_FILE: yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False),
+            LOG_FILE: (self.state_dir / LOG_FILE).read_text(encoding="utf-8"),
+        }
+        for name, text in texts.items():
+            with replacing(target / name) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+
+    def validate(self) -> tuple[Recall, Recall]:
+        """Return held-out retrieval (image to text, text to image), first wording each."""
+        images, texts = encode_pairs(
+            self.model,
+            self.validation,
+            self.tokenizer,
+            mean=self.recipe.preprocess.mean,
+            std=self.recipe.preprocess.std,
+        )
+        captions = self.validation.captions[:, 0]
+        rng = np.random.default_rng(0)
+        return pooled_recall(images, texts, captions, rng=rng)
+
+    def _take_step(self) -> tuple[float, float]:
+        batch = self.batches[self.step]
+        config = self.recipe.optimiser
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step, self.n_steps, config)
+        self.model.train()
+        images, texts, scale = self.model(
+            batch.pixels.to(self.device), batch.tokens.to(self.device)
+        )
+        groups = batch.groups.to(self.device)
+        loss = self.loss(
+            images, texts, scale, groups if self.recipe.training.mask_identical_captions else None
+        )
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip_norm)
+        values = float(loss.detach()), float(norm)
+        if not all(map(math.isfinite, values)):
+            raise DataError(
+                f"{self.state_dir}: step {self.step + 1} of {self.n_steps} gave loss {values[0]} "
+                f"and gradient norm {values[1]}; its batch holds the training pairs "
+                f"{some(batch.rows.tolist(), limit=8)}. Lower optimiser.lr, or look at these "
+                "pairs; the saved state is from before."
+            )
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(max=math.log(self.recipe.training.logit_scale_max))
+        self.step += 1
+        return values
+
+    def _log(self, losses: list[float], grad_norm: float, seconds: float) -> LogRow:
+        recalls: tuple[float | None, float | None] = (None, None)
+        is_due = self.step % self.recipe.training.validate_every == 0
+        if is_due or self.step == self.n_steps:
+            to_text, to_image = self.validate()
+            recalls = (round(to_text.r1, 4), round(to_image.r1, 4))
+        row = LogRow(
+            step=self.step,
+            epoch=round(self.step / self.batches.steps_per_epoch, 3),
+            loss=float(np.mean(losses)),
+            lr=self.optimiser.param_groups[0]["lr"],
+            logit_scale=float(self.model.logit_scale.detach().exp()),
+            grad_norm=grad_norm,
+            val_image_to_text_r1=recalls[0],
+            val_text_to_image_r1=recalls[1],
+            seconds=round(seconds, 2),
+        )
+        with (self.state_dir / LOG_FILE).open("a", newline="", encoding="utf-8") as stream:
+            csv.writer(stream, lineterminator="\n").writerow(_cells(row))
+        return row
+
+    def _save(self) -> None:
+        state = capture(self.step, self.model, self.optimiser, facts=self.facts)
+        write_state(self.state_dir / STATE_FILE, state)
+
+    def _found_state(self, resume: bool) -> bool:
+        found = (self.state_dir / STATE_FILE).is_file()
+        if found and not resume:
+            raise ConfigError(
+                f"{self.state_dir}: holds the state of a run. Add --resume to take it up, or "
+                "name another folder."
+            )
+        return found
+
+    def _start(self) -> int:
+        self.state_dir.mkdir(parents=True, exist_ok=True)
+        self._write_log([])
+        return 0
+
+    def _resume(self) -> int:
+        path = self.state_dir / STATE_FILE
+        state = read_state(path)
+        what = [k for k in ("recipe", "pairs_sha256") if state.facts.get(k) != self.facts[k]]
+        if what:
+            raise ConfigError(
+                f"{path}: was made from another {' and other '.join(what)}. Name another "
+                "folder, or give what the run was started with."
+            )
+        if state.facts["n_threads"] != self.facts["n_threads"]:
+            logger.warning(
+                "%s: made with %d threads, now %d: the result is as good but differs in the "
+                "last bits.",
+                path,
+                state.facts["n_threads"],
+                self.facts["n_threads"],
+            )
+        restore(state, self.model, self.optimiser)
+        # Rows after the saved step belong to steps that will be done again.
+        self._write_log([row for row in self._read_log() if int(row[0]) <= state.step])
+        logger.info("%s: taken up at step %d of %d", path, state.step, self.n_steps)
+        return state.step
+
+    def _read_log(self) -> list[list[str]]:
+        path = self.state_dir / LOG_FILE
+        if not path.is_file():
+            return []
+        with path.open(newline="", encoding="utf-8") as stream:
+            return [row for row in csv.reader(stream) if row and row[0].isdigit()]
+
+    def _write_log(self, rows: list[list[str]]) -> None:
+        path = self.state_dir / LOG_FILE
+        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
+            writer = csv.writer(f, lineterminator="\n")
+            writer.writerow([field.name for field in fields(LogRow)])
+            writer.writerows(rows)
+
+
+def encode_pairs(
+    model: torch.nn.Module,
+    pairs: Pairs,
+    tokenizer: WordTokenizer,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    batch_size: int = 256,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return unit vectors of pictures and of first wordings, both (n, n_dims) float32."""
+    device = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    images, texts = [], []
+    with torch.inference_mode():
+        for start in range(0, len(pairs), batch_size):
+            part = slice(start, start + batch_size)
+            pixels = normalised(pairs.images[part], mean, std).to(device)
+            tokens = torch.as_tensor(tokenizer(pairs.captions[part, 0].tolist())).to(device)
+            images.append(model.encode_image(pixels, normalize=True).float().cpu().numpy())
+            texts.append(model.encode_text(tokens, normalize=True).float().cpu().numpy())
+    model.train(was_training)
+    return np.concatenate(images), np.concatenate(texts)
+
+
+def _cells(row: LogRow) -> list[Any]:
+    cells = []
+    for field in fields(LogRow):
+        value = getattr(row, field.name)
+        cells.append("" if value is None else f"{value:.6g}" if isinstance(value, float) else value)
+    return cells
+
+
+def _check_size(recipe: ClipRecipe, *parts: Pairs) -> None:
+    side = recipe.model.vision_cfg["image_size"]
+    for pairs in parts:
+        if pairs.images.shape[1:3] != (side, side):
+            raise DataError(
+                f"pictures are {pairs.images.shape[2]} x {pairs.images.shape[1]} pixels, the "
+                f"model takes {side} x {side}. Render or resize them to that size, or set "
+                "model.vision_cfg.image_size."
+            )
+
+
+def _pairs_digest(pairs: Pairs) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(pairs.images))
+    digest.update("\x1f".join(map(str, pairs.captions.ravel())).encode())
+    return digest.hexdigest()
