@@ -203,7 +203,7 @@ def expected_top_k(
     if k < 1 or pool < 2 or (total < pool - 1).any():
         raise DataError(
             f"expected_top_k: got k={k}, pool={pool}; expected k >= 1 and pools of 2 to "
-            f"{int(total.min(initial=0)) + 1} (the smallest gallery)."
+            f"{int(total.min()) + 1} (the smallest gallery)."
         )
     log_pools = _log_choose(total, pool - 1)
     result = np.zeros(better.shape)

@@ -1,9 +1,10 @@
 """Cosine and correlation similarity of predictions with candidates, block by block.
 
-The products are formed in float64 and rounded once to float32. Float32 is enough to hold
-a similarity, but not to compute one for ranking: the rounding of a float32 dot product
-depends on where a column stands in its block, so two identical candidates would come out
-different and a tie would be broken by chance.
+The products are formed in float64 and rounded once: to a grid of 2**-30, then to float32.
+Float32 is enough to hold a similarity, but not to compute one for ranking: the rounding of a
+float32 dot product depends on where a column stands in its block, so two identical candidates
+would come out different and a tie would be broken by chance. The grid does the same for ties
+near zero, where float32 resolves the rounding of float64.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ SimilarityKind = Literal["cosine", "correlation"]
 
 #: Numbers in the float64 working copy of one block of rows (64 MiB).
 BLOCK_NUMBERS = 2**23
+
+#: Added and taken off again, this rounds a float64 in [-1, 1] to a multiple of 2**-30.
+ROUNDER = 1.5 * 2.0 ** (52 - 30)
 
 
 def similarity_matrix(
@@ -92,13 +96,20 @@ def similarity_blocks(
         scaled = unit_rows(queries[rows], similarity, "predicted", first_row=start)
         block = np.empty((len(scaled), n_gallery), dtype=np.float32)
         if whole is not None:
-            block[:] = scaled @ whole.T
+            block[:] = _products(scaled, whole)
         else:
             for first in range(0, n_gallery, gallery_step):
                 columns = slice(first, first + gallery_step)
                 part = unit_rows(gallery[columns], similarity, "gallery", first_row=first)
-                block[:, columns] = scaled @ part.T
+                block[:, columns] = _products(scaled, part)
         yield rows, np.clip(block, -1.0, 1.0, out=block)
+
+
+def _products(scaled: np.ndarray, part: np.ndarray) -> np.ndarray:
+    products = scaled @ part.T
+    products += ROUNDER
+    products -= ROUNDER
+    return products
 
 
 def check_vectors(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

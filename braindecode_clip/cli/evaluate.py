@@ -1,0 +1,81 @@
+"""``braindecode-clip evaluate``: ranks to scores with chance, interval and p-value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from braindecode_clip.cli.common import options_help, read_options
+from braindecode_clip.config.evaluate import EvaluateConfig
+
+
+def evaluate(
+    retrieval: Annotated[Path, typer.Option(help="Ranks, brain to image, from `retrieve`.")],
+    predictions: Annotated[Path, typer.Option(help="Predictions, written by `decode`.")],
+    embeddings: Annotated[
+        Path, typer.Option(help="The embeddings that the decoder was trained on.")
+    ],
+    seed: Annotated[int, typer.Option(help="Seed of the bootstrap and the permutations.")],
+    out: Annotated[Path, typer.Option(help="File to write (JSON).")],
+    reverse: Annotated[
+        Path | None, typer.Option(help="Ranks, image to brain, from `retrieve --out-reverse`.")
+    ] = None,
+    out_table: Annotated[
+        Path | None, typer.Option(help="The rows of the JSON as a table too (TSV).")
+    ] = None,
+    options: Annotated[
+        str | None, typer.Option(help="Options as YAML or JSON text, or a file with them.")
+    ] = None,
+) -> None:
+    """Score the ranks, with chance, interval and p-value."""
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
+    from braindecode_clip.constants import SCHEMA_VERSION
+    from braindecode_clip.evaluate import evaluate as score
+    from braindecode_clip.io.atomic import write_json
+    from braindecode_clip.io.hdf5 import load_artifact
+    from braindecode_clip.io.tables import write_tsv
+    from braindecode_clip.logs import get_logger, milestone
+    from braindecode_clip.provenance import make_provenance
+    from braindecode_clip.seeds import make_rng
+
+    logger = get_logger(__name__)
+    config = read_options(options, EvaluateConfig)
+    ranked = [path for path in (retrieval, reverse) if path is not None]
+    retrievals = [load_artifact(path, Retrieval) for path in ranked]
+    predicted = load_artifact(predictions, Predictions)
+    targets = load_artifact(embeddings, Embeddings)
+    with milestone(logger, f"scored {retrieval.name}") as note:
+        # One stream for all subjects and decoders: the same seed permutes them alike.
+        rng = make_rng(seed, "evaluate")
+        result = score(retrievals, predicted, targets, rng=rng, options=config)
+        top = next((row for row in result.rows if row["metric"] == "top_1"), None)
+        if top is not None:
+            note(f"top-1 {top['value']:.3f}, chance {top['chance']:.3f}, n {top['n']}")
+    provenance = make_provenance(
+        "evaluate",
+        options=config.model_dump(mode="json"),
+        inputs=[*ranked, predictions, embeddings],
+        seed=seed,
+    )
+    if out_table is not None:
+        write_tsv(out_table, pd.DataFrame(result.rows))
+    write_json(
+        out,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "provenance": asdict(provenance),
+            "rows": result.rows,
+            "pool_curve": result.pool_curve,
+            "notes": result.notes,
+        },
+    )
+    logger.info("wrote %s", out)
+
+
+evaluate.__doc__ = f"{evaluate.__doc__}\n\n{options_help(EvaluateConfig)}"
