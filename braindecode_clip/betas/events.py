@@ -124,9 +124,10 @@ def _typed(events: pd.DataFrame, problems: Problems) -> pd.DataFrame:
         numbers = pd.to_numeric(table[name], errors="coerce").astype(np.float64)
         bad = np.flatnonzero(~np.isfinite(numbers))
         if len(bad):
+            value = table[name].iloc[bad[0]]
             problems.add(
                 f"'{name}' is no number in {len(bad)} of {len(table)} rows (first: row "
-                f"{bad[0] + 1}, '{table[name].iloc[bad[0]]}'). Give seconds."
+                f"{bad[0] + 1}, {'n/a' if pd.isna(value) else repr(str(value))}). Give seconds."
             )
         table[name] = numbers
     if "trial_type" not in table:

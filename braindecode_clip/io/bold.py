@@ -213,7 +213,7 @@ def _volumes(layout: _Layout) -> Iterator[np.ndarray]:
                 yield volume
             if n_read == layout.n_volumes:
                 # Reading on to the end makes gzip compare its checksum.
-                while stream.read(1 << 20):
+                while stream.read(1 << 16):
                     continue
                 return
     except (EOFError, OSError, zlib.error) as error:
@@ -230,7 +230,8 @@ def _fill(stream: BinaryIO, buffer: bytearray) -> bool:
     """Fill the buffer; False when the file ends first."""
     view, filled = memoryview(buffer), 0
     while filled < len(buffer):
-        count = stream.readinto(view[filled:])  # type: ignore[attr-defined]
+        # One read at a time: of a file cut short, readinto() would lose what came before the cut.
+        count = stream.readinto1(view[filled:])  # type: ignore[attr-defined]
         if not count:
             return False
         filled += count

@@ -18,9 +18,9 @@ logger = get_logger(__name__)
 #: Voxels cleaned at a time, in float64.
 BLOCK_VOXELS = 4096
 
-#: A voxel whose standard deviation falls by more than this factor in cleaning holds nothing
-#: but rounding: float32 input carries relative errors of 6e-8.
-RESIDUAL_SD = 1e-6
+#: A voxel whose standard deviation after cleaning is at most this part of its size holds
+#: nothing but rounding: that of float32 input has a standard deviation of 0.3 eps.
+ROUNDING = float(np.finfo(np.float32).eps)
 
 
 def clean_run(
@@ -99,7 +99,7 @@ def clean_run(
         signals -= basis @ (basis.T @ signals)
         sd = signals.std(axis=0, ddof=1)
         size = np.abs(mean[block]) + sd_before
-        empty[block] = (sd <= RESIDUAL_SD * sd_before) | (sd_before <= 1e-7 * size)
+        empty[block] = sd <= ROUNDING * size
         result[:, block] = _scaled(signals, mean[block], sd, empty[block], config.standardize)
     _check_voxels(mean, empty, space=space, config=config, where=where)
     result[:, empty] = 0.0

@@ -71,7 +71,10 @@ def _matches(table: pd.DataFrame, pattern: str) -> list[str]:
 
 
 def _missing(pattern: str, columns: list[str]) -> str:
-    near = difflib.get_close_matches(pattern.rstrip("*?"), columns, n=3, cutoff=0.5)
+    by_folded = {name.casefold(): name for name in columns}
+    wanted = pattern.rstrip("*?").casefold()
+    close = difflib.get_close_matches(wanted, by_folded, n=3, cutoff=0.5)
+    near = [by_folded[name] for name in close]
     hint = f"Near names: {some(near)}." if near else f"The file has {some(columns, limit=12)}."
     kind = "no column matches the pattern" if any(c in pattern for c in "*?[") else "no column"
     return f"{kind} '{pattern}'. {hint} Correct 'confounds'."
