@@ -17,6 +17,11 @@ from braindecode_clip.errors import ConfigError
 #: The betas whose reliability is meant are estimated after this high-pass (Hz).
 HIGH_PASS_HZ = 0.01
 
+# A mean reliability is at most this share of what a voxel can reach, and its spread at most
+# this share of the widest distribution there is (all voxels at either end).
+_NEAREST = 0.95
+_WIDEST = 0.5
+
 
 @dataclass(frozen=True)
 class BetaStatistics:
@@ -208,8 +213,8 @@ def draw_reliabilities(
 ) -> np.ndarray:
     """Draw a reliability for each responsive voxel.
 
-    A beta distribution with this mean and a standard deviation of ``spread * mean``, cut at
-    ``highest``.
+    A beta distribution between 0 and ``highest`` with this mean and a standard deviation of
+    ``spread * mean``, narrower where that does not fit in between.
 
     Parameters
     ----------
@@ -217,17 +222,16 @@ def draw_reliabilities(
     mean, spread : float
         0 to 1.
     highest : ndarray, (n_voxels,)
-        The largest value that is handed out.
+        The largest value that a voxel can get; a mean too near to it is lowered.
     rng : numpy.random.Generator
 
     Returns
     -------
     ndarray, (n_voxels,), float64
     """
-    # A beta distribution cannot be wider than two points at 0 and 1.
-    sd = min(spread * mean, 0.9 * np.sqrt(mean * (1 - mean)))
-    if sd == 0:
-        return np.full(n_voxels, mean)
-    concentration = mean * (1 - mean) / sd**2 - 1
-    drawn = rng.beta(mean * concentration, (1 - mean) * concentration, n_voxels)
-    return np.minimum(drawn, highest)
+    centre = np.minimum(mean / highest, _NEAREST)
+    sd = np.minimum(spread * mean / highest, _WIDEST * np.sqrt(centre * (1 - centre)))
+    if mean == 0 or spread == 0:
+        return highest * centre
+    concentration = centre * (1 - centre) / sd**2 - 1
+    return highest * rng.beta(centre * concentration, (1 - centre) * concentration, n_voxels)

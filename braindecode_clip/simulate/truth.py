@@ -42,7 +42,7 @@ from braindecode_clip.simulate.responses import (
 
 REGIONS: tuple[str, ...] = ("early", "colour", "shape", "scene")
 
-# No voxel is more reliable than this share of what the design allows.
+# No voxel is more reliable than this share of what its response and the design allow.
 _ATTAINABLE = 0.97
 
 
