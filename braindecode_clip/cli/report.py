@@ -12,26 +12,58 @@ def report(
     study: Annotated[
         str, typer.Option(help="The resolved config of the study: YAML or JSON, or a file with it.")
     ],
-    results_list: Annotated[
-        Path, typer.Option(help="JSON that names the files to read: metrics, retrievals, ...")
-    ],
     out: Annotated[Path, typer.Option(help="HTML page to write.")],
+    results: Annotated[
+        Path | None, typer.Option(help="Results folder of the study, as the workflow fills it.")
+    ] = None,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="Label without 'sub-'; once for each subject.")
+    ] = None,
+    background: Annotated[
+        list[str] | None,
+        typer.Option(help="SUBJECT=PATH of an image to draw maps on; once for each subject."),
+    ] = None,
+    stimuli: Annotated[Path | None, typer.Option(help="Table of the stimuli.")] = None,
+    results_list: Annotated[
+        Path | None,
+        typer.Option(help="Instead of --results: JSON that names the files (metrics, ...)."),
+    ] = None,
 ) -> None:
     """Write the results of a study into one self-contained HTML page."""
     from braindecode_clip.cli.common import read_mapping
+    from braindecode_clip.config.study import parse_study
     from braindecode_clip.io.atomic import write_text
     from braindecode_clip.io.tables import read_json
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.report.html import build_page
     from braindecode_clip.report.inputs import read_inputs
+    from braindecode_clip.report.listing import list_results
 
+    if (results is None) == (results_list is None):
+        raise typer.BadParameter("give either --results or --results-list")
     log = get_logger(__name__)
-    config, _ = read_mapping(study, flag="--study")
-    listing = read_json(results_list)
+    config, where = read_mapping(study, flag="--study")
+    if results_list is not None:
+        listing = read_json(results_list)
+    else:
+        listing = list_results(
+            parse_study(config, where=where),
+            str(results),
+            subjects=subject or [],
+            backgrounds=_read_backgrounds(background or []),
+            stimuli=str(stimuli) if stimuli else None,
+        )
     with milestone(log, "report: read") as note:
-        inputs = read_inputs(config, listing, where=str(results_list))
+        inputs = read_inputs(config, listing, where=str(results_list or results))
         note(f"{len(inputs.metrics)} scores, {len(inputs.retrievals)} rankings")
     with milestone(log, f"report: {out}") as note:
         page = build_page(inputs)
         write_text(out, page)
         note(f"{len(page.encode()) / 1e6:.1f} MB")
+
+
+def _read_backgrounds(pairs: list[str]) -> dict[str, str]:
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise typer.BadParameter(f"--background {wrong[0]}: expected SUBJECT=PATH")
+    return dict(pair.split("=", 1) for pair in pairs)

@@ -1,0 +1,78 @@
+"""The files of a study's results, from its config and the layout of file names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from braindecode_clip.config.study import StudyConfig
+from braindecode_clip.datasets.layout import FIT, MATRIX, RANKING, result_path
+
+
+def list_results(
+    study: StudyConfig,
+    results: str,
+    *,
+    subjects: Sequence[str],
+    backgrounds: Mapping[str, str],
+    stimuli: str | None,
+) -> dict[str, Any]:
+    """Name every file that the report of a study is made from.
+
+    Parameters
+    ----------
+    study : StudyConfig
+    results : str
+        The study's results folder.
+    subjects : sequence of str
+        Labels without prefix.
+    backgrounds : mapping
+        Subject to the image that maps are drawn on.
+    stimuli : str or None
+        The table of the stimuli.
+
+    Returns
+    -------
+    dict
+        As :func:`braindecode_clip.report.inputs.read_inputs` takes it. The activation
+        patterns are those of the first split, encoder and decoder of the config.
+    """
+    labels = {
+        "roi": [item.name for item in study.rois],
+        "split": [item.name for item in study.splits],
+        "encoder": [item.name for item in study.encoders],
+        "decoder": [item.name for item in study.decoders],
+        "gallery": [item.name for item in study.galleries],
+    }
+
+    def every(kind: str, keys: Sequence[str]) -> list[str]:
+        return [
+            result_path(results, kind, subject=subject, **dict(zip(keys, values, strict=True)))
+            for subject in subjects
+            for values in product(*(labels[key] for key in keys))
+        ]
+
+    first = {key: labels[key][0] for key in FIT}
+    patterns = [
+        {
+            "subject": subject,
+            "roi": roi,
+            "kind": "pattern",
+            "path": result_path(results, "pattern", subject=subject, **{**first, "roi": roi}),
+        }
+        for subject in subjects
+        for roi in labels["roi"]
+    ]
+    return {
+        "metrics": every("metrics", RANKING),
+        "retrievals": every("retrieval", RANKING),
+        "reverse": every("reverse", RANKING),
+        "voxels": every("voxels", MATRIX),
+        "decoders": every("decoder", FIT),
+        "maps": patterns,
+        "backgrounds": dict(backgrounds),
+        "stimuli": stimuli,
+        "benchmarks": [str(path) for path in sorted(Path(results).glob("benchmarks/**/*.tsv"))],
+    }
