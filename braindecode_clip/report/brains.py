@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import matplotlib as mpl
 import nibabel as nib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy import ndimage
 
 from braindecode_clip.constants import AFFINE_TOLERANCE_MM
@@ -19,6 +21,8 @@ from braindecode_clip.report.numbers import decimal
 _TILE_PX = 180
 _WIDTH_IN = 10.3
 _LARGEST_TILE_IN = 2.6
+_LOWEST_IN = 1.2
+_BAR_IN = 1.25
 
 
 @dataclass(frozen=True)
@@ -79,32 +83,58 @@ def brain_figure(
         for k in slices
     ]
     width_mm, height_mm = size_mm[0] * _length(rows), size_mm[1] * _length(columns)
-    tile_in = min(_LARGEST_TILE_IN, (_WIDTH_IN - 1.3) / len(slices))
-    height_in = tile_in * height_mm / width_mm
+    heights_mm = [float((affine @ [0, 0, k, 1])[2]) for k in slices]
     with theme.style():
-        figure = theme.new_figure(tile_in * len(slices) + 1.3, height_in + 0.45)
-        axes = figure.subplots(1, len(slices), squeeze=False)[0]
-        for axis, tile, k in zip(axes, tiles, slices, strict=True):
-            axis.imshow(tile, extent=(0, width_mm, 0, height_mm), interpolation="none")
-            axis.set_axis_off()
-            z_mm = float((affine @ [0, 0, k, 1])[2])
-            title = f"z = {decimal(z_mm, digits=0)} mm"
-            axis.set_title(title, fontsize=10, fontweight="normal", loc="center", pad=4)
-        for axis, x, side in ((axes[0], 0.0, "L"), (axes[-1], 1.0, "R")):
-            axis.text(x, 0.0, side, transform=axis.transAxes, fontsize=9, color=theme.MUTED)
+        figure, axis, bar_axis = _layout(len(slices), height_mm / width_mm)
+        total_mm = width_mm * len(slices)
+        axis.imshow(
+            np.concatenate(tiles, axis=1),
+            extent=(0, total_mm, 0, height_mm),
+            interpolation="none",
+            aspect="auto",
+        )
+        axis.set_axis_off()
+        for place, z_mm in enumerate(heights_mm):
+            axis.annotate(
+                f"z = {decimal(z_mm, digits=0)} mm",
+                ((place + 0.5) * width_mm, height_mm),
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="center",
+                fontsize=10,
+            )
+        for x, side in ((0.0, "L"), (total_mm, "R")):
+            axis.text(x, 0.0, side, fontsize=9, color=theme.MUTED, ha="left" if x == 0 else "right")
+        above = values[np.isfinite(values)].max(initial=high) > high
+        below_zero = values[np.isfinite(values)].min(initial=low) < low
         bar = figure.colorbar(
             ScalarMappable(norm, cmap),
-            ax=list(axes),
-            fraction=0.04,
-            pad=0.015,
-            aspect=14,
+            cax=bar_axis,
             label=style.label,
-            extend="both" if np.nanmin(values, initial=0.0) < low else "max",
+            extend={(1, 1): "both", (1, 0): "max", (0, 1): "min"}.get(
+                (above, below_zero), "neither"
+            ),
+            ticks=MaxNLocator(4),
         )
         bar.outline.set_visible(False)
-        bar.locator = mpl.ticker.MaxNLocator(4)
-        bar.update_ticks()
     return figure
+
+
+def _layout(n_slices: int, height_per_width: float) -> tuple[Figure, Axes, Axes]:
+    """Return a figure with one place for the slices and one for the colour bar."""
+    tile_in = min(_LARGEST_TILE_IN, (_WIDTH_IN - _BAR_IN) / n_slices)
+    slices_in, height_in = tile_in * n_slices, tile_in * height_per_width
+    width, height = slices_in + _BAR_IN, max(height_in, _LOWEST_IN) + 0.45
+    figure = theme.new_figure(width, height)
+    figure.set_layout_engine("none")
+    bottom = 0.5 * (height - 0.3 - height_in) / height
+    axis = figure.add_axes((0.0, bottom, slices_in / width, height_in / height))
+    bar_in = min(height_in, 1.9)
+    bar_bottom = bottom + 0.5 * (height_in - bar_in) / height
+    bar_axis = figure.add_axes(
+        ((slices_in + 0.15) / width, bar_bottom, 0.12 / width, bar_in / height)
+    )
+    return figure, axis, bar_axis
 
 
 def _same_grid(

@@ -76,6 +76,11 @@ def is_share(metric: str) -> bool:
     return metric == PAIRWISE or re.fullmatch(r"top_\d+", metric) is not None
 
 
+def is_rank(metric: str) -> bool:
+    """Tell whether a metric counts places in a list, where less is better."""
+    return metric in ("mean_rank", "median_rank")
+
+
 @dataclass(frozen=True)
 class Order:
     """The names of every label in the order of the config.
@@ -244,7 +249,7 @@ def score(metric: str, value: float, *, bare: bool = False) -> str:
     if is_share(metric):
         text = percent(value)
         return text[:-2] if bare and is_number(value) else text
-    if metric.endswith("rank"):
+    if is_rank(metric):
         return decimal(value, digits=1)
     return decimal(value, digits=3)
 

@@ -24,6 +24,7 @@ from braindecode_clip.report.results import (
     PAIRWISE,
     TOP_1,
     Order,
+    is_rank,
     metric_name,
     score,
 )
@@ -34,13 +35,29 @@ _CONDITION_IN_SETTING = ("subject", "roi", "decoder")
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, whether it is a number, and a share (0 to 100) for a bar or a shade."""
+    """One cell.
+
+    Attributes
+    ----------
+    text : str
+    number : bool
+        Stands to the right.
+    clear : bool
+        Bold.
+    share : float or None
+        0 to 100: length of a bar behind the text.
+    title : str
+        Shown on hovering.
+    detail : str
+        Smaller, after the text.
+    """
 
     text: str
     number: bool = False
     clear: bool = False
     share: float | None = None
     title: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,20 +106,19 @@ def _summary_row(
     cells.append(Cell(count(top.get("n")), number=True))
     for name in present:
         row = by_metric.get(name)
-        text = value_with_interval(row) if row else NOTHING
-        cells.append(Cell(text, number=True, clear=bool(row) and is_clear(row)))
+        cells.append(value_cell(row) if row else Cell(NOTHING, number=True))
     cells.append(Cell(score(TOP_1, top.get("chance", float("nan"))), number=True))
     cells.append(Cell(_p(top), number=True))
     return tuple(cells)
 
 
-def value_with_interval(row: Mapping[str, Any]) -> str:
-    """Return ``51.7 % (38.4–64.0)``."""
-    text = score(row["metric"], row["value"])
-    if not (is_number(row.get("ci_low")) and is_number(row.get("ci_high"))):
-        return text
-    low, high = (score(row["metric"], row[key], bare=True) for key in ("ci_low", "ci_high"))
-    return f"{text} ({low}{NOTHING}{high})"
+def value_cell(row: Mapping[str, Any]) -> Cell:
+    """Return a score, bold where it is clear of chance, with its interval ``38.4–64.0``."""
+    text, detail = score(row["metric"], row["value"]), ""
+    if is_number(row.get("ci_low")) and is_number(row.get("ci_high")):
+        low, high = (score(row["metric"], row[key], bare=True) for key in ("ci_low", "ci_high"))
+        detail = f"{low}{NOTHING}{high}"
+    return Cell(text, number=True, clear=is_clear(row), detail=detail)
 
 
 def _p(row: Mapping[str, Any]) -> str:
@@ -138,7 +154,7 @@ def metrics_table(metrics: pd.DataFrame, order: Order, caption: str) -> Table:
             (
                 Cell(metric_name(str(row["metric"])), title=str(row.get("definition") or "")),
                 Cell(DIRECTIONS.get(direction, NOTHING)),
-                Cell(value_with_interval(row), number=True, clear=is_clear(row)),
+                value_cell(row),
                 Cell(score(row["metric"], row.get("chance")), number=True),
                 Cell(score(row["metric"], row.get("null_mean")), number=True),
                 Cell(_p(row), number=True),
@@ -154,7 +170,7 @@ def is_clear(row: Mapping[str, Any]) -> bool:
     """Tell whether the whole interval lies on the better side of chance."""
     if not all(is_number(row.get(key)) for key in ("ci_low", "ci_high", "chance")):
         return False
-    if str(row["metric"]).endswith("rank"):
+    if is_rank(str(row["metric"])):
         return row["ci_high"] < row["chance"]
     return row["ci_low"] > row["chance"]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+import importlib.util
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,16 +14,29 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
-from braindecode_clip import metrics
-from braindecode_clip.artifacts import Fold, Retrieval, Samples, VoxelSet, VoxelSpace
+from braindecode_clip.artifacts import (
+    Embeddings,
+    Fold,
+    Predictions,
+    Retrieval,
+    Samples,
+    VoxelSet,
+    VoxelSpace,
+)
+from braindecode_clip.cli.main import main
+from braindecode_clip.config.evaluate import EvaluateConfig
+from braindecode_clip.evaluate import evaluate
 from braindecode_clip.io.atomic import write_json
 from braindecode_clip.io.hdf5 import save_artifact
 from braindecode_clip.io.nifti import write_volume
 from braindecode_clip.io.tables import write_tsv
 from braindecode_clip.provenance import Provenance
+from braindecode_clip.retrieve import retrieve
 
 SHAPE = (20, 24, 14)
 AFFINE = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -40], [0, 0, 3, -10], [0, 0, 0, 1]])
+DIRECTIONS = {"brain_to_image": "retrievals", "image_to_brain": "reverse"}
+SCORING = EvaluateConfig(n_bootstrap=200, n_permutations=1999, n_permutations_dims=99, pool_sizes=8)
 HOSTILE = '<script>alert("x")</script> & a "circle"'
 
 
@@ -76,100 +91,30 @@ def write_pictures(folder: Path, n_pictures: int, rng: np.random.Generator) -> P
     return folder / "stimuli.tsv"
 
 
-def make_retrieval(
-    ids: np.ndarray, info: dict[str, str], rng: np.random.Generator, *, repeats: int = 1
-) -> Retrieval:
-    """Rank noisy copies of the truth; ``repeats`` samples of each stimulus."""
-    n_gallery = len(ids)
-    true = np.repeat(np.arange(n_gallery), repeats)
-    similarity = rng.normal(0, 0.2, (len(true), n_gallery)).astype(np.float32)
-    similarity[np.arange(len(true)), true] += 0.35
-    better, tied = metrics.count_better(similarity, true)
-    rank = metrics.ranks(better, tied)
-    top = np.argsort(-similarity, axis=1)[:, :10]
-    queries = pd.DataFrame(
-        {
-            "stimulus_id": ids[true],
-            "group": [f"{i % repeats + 1:02d}" for i in range(len(true))],
-            "fold": "all",
-            "n_repeats": 3 if repeats == 1 else 1,
-            "rank": rank,
-            "n_beaten": n_gallery - rank,
-            "n_distractors": n_gallery - 1,
-            "similarity": similarity[np.arange(len(true)), true],
-        }
-    )
-    return Retrieval(
-        direction="brain_to_image",
-        queries=queries,
-        top_id=ids[top],
-        top_similarity=np.take_along_axis(similarity, top, axis=1),
-        gallery_ids=ids,
-        similarity=similarity,
-        true_index=true,
+def make_predictions(
+    embeddings: Embeddings, info: dict[str, str], rng: np.random.Generator, *, repeats: int
+) -> Predictions:
+    """Predict the truth with noise; ``repeats`` samples of each stimulus, one a run."""
+    noise_sd = 0.6 if repeats == 1 else 0.3
+    true = np.repeat(np.arange(len(embeddings.ids)), repeats)
+    noise = rng.normal(0, noise_sd, (len(true), embeddings.vectors.shape[1]))
+    return Predictions(
+        vectors=(embeddings.vectors[true] + noise).astype(np.float32),
+        stimulus_id=embeddings.ids[true],
+        group=np.array([f"{i % repeats + 1:02d}" for i in range(len(true))]),
+        fold=np.array(["all"] * len(true)),
+        n_repeats=np.full(len(true), 3 if repeats == 1 else 1),
+        train_ids=np.array(["train-0"]) if repeats == 1 else embeddings.ids,
+        unit="stimulus" if repeats == 1 else "run",
+        fingerprint=embeddings.fingerprint,
         info=info,
     )
 
 
-def metric_rows(retrieval: Retrieval) -> list[dict[str, Any]]:
-    rank = retrieval.queries["rank"].to_numpy()
-    n, size = len(rank), len(retrieval.gallery_ids)
-    rows = []
-    for direction in ("brain_to_image", "image_to_brain"):
-        values = {
-            "top_1": (np.mean(rank <= 1), 1 / size, 0.06),
-            "top_5": (np.mean(rank <= 5), min(1, 5 / size), 0.06),
-            "pairwise": (metrics.pairwise(rank, size - 1), 0.5, 0.04),
-            "mean_rank": (rank.mean(), (size + 1) / 2, 1.5),
-            "median_rank": (np.median(rank), (size + 1) / 2, 1.5),
-        }
-        for metric, (value, chance, half) in values.items():
-            top = 1.0 if metric.startswith(("top", "pair")) else 1e9
-            rows.append(
-                {
-                    "metric": metric,
-                    "value": float(value),
-                    "chance": float(chance),
-                    "null_mean": float(chance),
-                    "ci_method": "percentile",
-                    "confidence": 0.95,
-                    "permuted": "labels among all test stimuli",
-                    "ceiling": None,
-                    "n": n,
-                    "n_unit": "brain samples",
-                    "n_resampled": size,
-                    "resampled": "stimuli",
-                    "n_gallery": size,
-                    "ci_low": float(value - half),
-                    "ci_high": float(min(value + half, top)),
-                    "p": 1 / 10001,
-                    "n_permutations": 10000,
-                    "definition": f"Definition of {metric}.",
-                    "direction": direction,
-                    **retrieval.info,
-                }
-            )
-    return rows
-
-
-def pool_curve(retrieval: Retrieval) -> list[dict[str, float]]:
-    size = len(retrieval.gallery_ids)
-    sizes = sorted({round(s) for s in np.geomspace(2, size, 12)})
-    share = float((retrieval.queries["rank"] <= 1).mean())
-    return [
-        {
-            **retrieval.info,
-            "direction": retrieval.direction,
-            "metric": "top_1",
-            "k": 1,
-            "pool_size": s,
-            "value": share + (1 - share) * (1 - s / size) ** 2,
-            "chance": 1 / s,
-            "ci_low": max(0.0, share - 0.1 + (1 - share) * (1 - s / size) ** 2),
-            "ci_high": min(1.0, share + 0.1 + (1 - share) * (1 - s / size) ** 2),
-        }
-        for s in sizes
-    ]
+def make_embeddings(ids: np.ndarray, rng: np.random.Generator) -> Embeddings:
+    vectors = rng.normal(size=(len(ids), 16))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Embeddings(ids, vectors.astype(np.float32), "image", {"kind": "made up"})
 
 
 def ball() -> np.ndarray:
@@ -262,6 +207,7 @@ def write_study(
     listing |= {"backgrounds": {}, "stimuli": None}
     if pictures:
         listing["stimuli"] = str(write_pictures(folder / "stimuli", n_gallery, rng))
+    embeddings = make_embeddings(ids, rng)
     rows, retrievals = [], []
     for subject in subjects:
         if maps:
@@ -291,23 +237,29 @@ def write_study(
                     "split": "stimulus",
                     "encoder": "scenes",
                     "decoder": decoder,
-                    "gallery": "test",
                 }
-                retrieval = make_retrieval(ids, info, rng, repeats=repeats)
-                retrievals.append(retrieval)
-                path = folder / f"{stem}_dec-{decoder}"
-                save_artifact(f"{path}_retrieval.h5", retrieval, provenance("retrieve"))
-                listing["retrievals"].append(f"{path}_retrieval.h5")
-                own = metric_rows(retrieval)
-                rows += own
+                predictions = make_predictions(embeddings, info, rng, repeats=repeats)
+                path = f"{folder / stem}_dec-{decoder}"
+                both = {}
+                for direction, key in DIRECTIONS.items():
+                    both[key] = retrieve(
+                        predictions, embeddings, ids, direction=direction, gallery="test"
+                    )
+                    save_artifact(f"{path}_{key}.h5", both[key], provenance("retrieve"))
+                    listing[key].append(f"{path}_{key}.h5")
+                result = evaluate(
+                    list(both.values()), predictions, embeddings, rng=rng, options=SCORING
+                )
+                rows += result.rows
+                retrievals.append(both["retrievals"])
                 write_json(
                     f"{path}_metrics.json",
                     {
                         "schema_version": 1,
-                        "provenance": json.loads(provenance("evaluate").as_json()),
-                        "rows": own,
-                        "pool_curve": pool_curve(retrieval),
-                        "notes": ["Samples of one picture share its embedding."],
+                        "provenance": asdict(provenance("evaluate")),
+                        "rows": result.rows,
+                        "pool_curve": result.pool_curve,
+                        "notes": result.notes,
                     },
                 )
                 listing["metrics"].append(f"{path}_metrics.json")
@@ -317,11 +269,50 @@ def write_study(
     return Study(folder, config, listing, rows, retrievals)
 
 
-@pytest.fixture
-def write(tmp_path: Path):
-    """Write a study below the test's own folder."""
+def _load_markup() -> ModuleType:
+    """Import the reader that lies beside this file: test folders are no packages."""
+    spec = importlib.util.spec_from_file_location(
+        "report_markup", Path(__file__).with_name("markup.py")
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
-    def _write(**options: Any) -> Study:
-        return write_study(tmp_path / "study", **options)
 
-    return _write
+@pytest.fixture(scope="session")
+def parse():
+    """Return the strict reader of HTML."""
+    return _load_markup().parse
+
+
+@pytest.fixture(scope="session")
+def make_study():
+    """Return the function that writes a study."""
+    return write_study
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, str]:
+    """Return a study with pictures and maps, and its page."""
+    return _with_page(write_study(tmp_path_factory.mktemp("full"), subjects=("01",)))
+
+
+@pytest.fixture(scope="session")
+def words(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, str]:
+    """Return a study of one subject without pictures and maps, and its page."""
+    study = write_study(
+        tmp_path_factory.mktemp("words"),
+        subjects=("1",),
+        rois=("gray",),
+        decoders=("ridge",),
+        pictures=False,
+        maps=False,
+    )
+    return _with_page(study)
+
+
+def _with_page(study: Study) -> tuple[Study, str]:
+    out = study.folder / "report.html"
+    assert main(study.arguments(out)) == 0
+    return study, out.read_text(encoding="utf-8")
