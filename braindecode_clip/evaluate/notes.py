@@ -31,11 +31,13 @@ DIMENSION_DEFINITIONS = {
 }
 
 
-def design_notes(retrievals: Sequence[Retrieval], predictions: Predictions) -> list[str]:
+def design_notes(
+    retrievals: Sequence[Retrieval], predictions: Predictions, *, permutable: bool
+) -> list[str]:
     """Say what the split and the gallery mean for the statistics."""
     notes = []
     n_folds = len(np.unique(predictions.fold))
-    drawn, _ = RESAMPLED[predictions.unit]
+    drawn, permuted = RESAMPLED[predictions.unit]
     clusters = predictions.stimulus_id if predictions.unit == "stimulus" else predictions.group
     n_clusters = len(np.unique(clusters))
     where = f"split {predictions.info.get('split', '')}".strip()
@@ -51,10 +53,15 @@ def design_notes(retrievals: Sequence[Retrieval], predictions: Predictions) -> l
             f"{where}: whole runs are held out, and the stimuli tested on were also trained on. "
             "The scores tell known stimuli apart; they say nothing about new ones."
         )
-    if n_clusters < FEW_CLUSTERS:
-        notes.append(f"{where}: the intervals rest on {n_clusters} {drawn} and are rough.")
     if n_clusters < 2:
-        notes.append(f"{where}: with {n_clusters} of the {drawn} there is no interval.")
+        notes.append(f"{where}: all samples belong to one of the {drawn}, so no interval.")
+    elif n_clusters < FEW_CLUSTERS:
+        notes.append(f"{where}: the intervals rest on {n_clusters} {drawn} and are rough.")
+    if not permutable:
+        notes.append(
+            f"{where}: no p-values. The labels cannot be exchanged ({permuted}): there is no "
+            "other arrangement of them."
+        )
     for retrieval in retrievals:
         n_same = int(retrieval.info.get("n_duplicates", 0))
         if n_same:

@@ -92,7 +92,8 @@ def evaluate(
         for item in retrievals
     ]
     parts.append(_score_dimensions(predictions, embeddings, design, options, streams[-1], labels))
-    notes = design_notes(retrievals, predictions) + [note for part in parts for note in part.notes]
+    notes = design_notes(retrievals, predictions, permutable=design.permutable)
+    notes += [note for part in parts for note in part.notes]
     return Evaluation(
         rows=without_nan([row for part in parts for row in part.rows]),
         pool_curve=without_nan([point for part in parts for point in part.pool_curve]),

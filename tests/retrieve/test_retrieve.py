@@ -177,7 +177,7 @@ def test_a_prediction_of_zeros_is_refused(make_study: MakeStudy) -> None:
     predictions, embeddings = make_study()
     vectors = predictions.vectors.copy()
     vectors[4] = 0
-    with pytest.raises(DataError, match="only zeros.*'4'"):
+    with pytest.raises(DataError, match=r"only zeros.*'4'"):
         retrieve(
             replace(predictions, vectors=vectors), embeddings, gallery_ids(predictions, embeddings)
         )
