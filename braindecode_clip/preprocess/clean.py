@@ -16,7 +16,7 @@ from braindecode_clip.preprocess.confounds import choose_confounds
 logger = get_logger(__name__)
 
 #: Voxels cleaned at a time, in float64.
-BLOCK_VOXELS = 4096
+BLOCK_VOXELS = 1024
 
 #: A voxel whose standard deviation after cleaning is at most this part of its size holds
 #: nothing but rounding: that of float32 input has a standard deviation of 0.3 eps.
@@ -95,9 +95,9 @@ def clean_run(
         signals = kept[:, block].astype(np.float64)
         mean[block] = signals.mean(axis=0)
         signals -= mean[block]
-        sd_before = signals.std(axis=0, ddof=1)
+        sd_before = _sd_around_zero(signals)
         signals -= basis @ (basis.T @ signals)
-        sd = signals.std(axis=0, ddof=1)
+        sd = _sd_around_zero(signals)
         size = np.abs(mean[block]) + sd_before
         empty[block] = sd <= ROUNDING * size
         result[:, block] = _scaled(signals, mean[block], sd, empty[block], config.standardize)
@@ -156,14 +156,22 @@ def _nuisance_basis(
     return basis
 
 
+def _sd_around_zero(signals: np.ndarray) -> np.ndarray:
+    """Return the standard deviation (n - 1) of columns whose mean is 0."""
+    return np.sqrt(np.einsum("ij,ij->j", signals, signals) / (len(signals) - 1))
+
+
 def _scaled(
     residual: np.ndarray, mean: np.ndarray, sd: np.ndarray, empty: np.ndarray, unit: str
 ) -> np.ndarray:
+    """Return the residual in its unit; it is changed in place."""
     if unit == "raw":
-        return residual + mean
+        residual += mean
+        return residual
     # Voxels that cannot be scaled are refused or set to 0 by the caller, all at once.
     divisor = sd if unit == "zscore" else mean / 100.0
-    return residual / np.where(empty | (divisor == 0), 1.0, divisor)
+    residual *= 1.0 / np.where(empty | (divisor == 0), 1.0, divisor)
+    return residual
 
 
 def _check_voxels(
