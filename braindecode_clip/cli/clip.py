@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from braindecode_clip.clip.data import Pairs
     from braindecode_clip.clip.evaluation import ZeroShotTask
-    from braindecode_clip.clip.train import LogRow, Trainer
+    from braindecode_clip.clip.train import Trainer
+    from braindecode_clip.clip.training_log import LogRow
     from braindecode_clip.io.pairs import PairFile
 
 app = typer.Typer(
@@ -114,7 +115,6 @@ def evaluate(
     from braindecode_clip.logs import get_logger, milestone
 
     logger = get_logger(__name__)
-    encoder = load_encoder(model, device=device)
     files = {path.stem: read_pairs(path) for path in pairs}
     parts = {name: (Pairs(file.images, file.captions), file.scenes) for name, file in files.items()}
     if len(parts) > 1:
@@ -123,6 +123,7 @@ def evaluate(
         has_scenes = all(scenes is not None for _, scenes in parts.values())
         scenes = np.concatenate([s for _, s in parts.values()]) if has_scenes else None
         parts["all"] = (Pairs(images, captions), scenes)
+    encoder = load_encoder(model, device=device)
     metrics: dict[str, Any] = {"model": encoder.fingerprint, "seed": seed}
     for name, (part, scenes) in parts.items():
         with milestone(logger, f"measured {name}") as note:

@@ -162,7 +162,8 @@ def _read_cache(
     if not path.is_file():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as content:
+        # numpy leaves a damaged archive open when it opens the file itself.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             return dict(zip(content["keys"].tolist(), content["vectors"], strict=True))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         from braindecode_clip.logs import get_logger

@@ -36,7 +36,7 @@ def resized_pictures(images: Sequence[Image.Image], recipe: ClipRecipe) -> np.nd
         interpolation=recipe.preprocess.interpolation,
         resize_mode=recipe.preprocess.resize_mode,
     )
-    transform = open_clip.image_transform_v2(config, is_train=False)
+    transform = open_clip.transform.image_transform_v2(config, is_train=False)
     pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
     for row, image in enumerate(images):
         unit = transform(image).permute(1, 2, 0).numpy()

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import yaml
 
-from braindecode_clip.checks import some
+from braindecode_clip.checks import Problems, some
 from braindecode_clip.clip.checkpoints import (
     STATE_FILE,
     capture,
@@ -31,43 +28,19 @@ from braindecode_clip.clip.models import build_model, save_model
 from braindecode_clip.clip.optim import learning_rate, make_optimiser
 from braindecode_clip.clip.recall import Recall, pooled_recall
 from braindecode_clip.clip.tokenizers import WordTokenizer
+from braindecode_clip.clip.training_log import (
+    LOG_FILE,
+    LogRow,
+    append_row,
+    read_rows,
+    write_rows,
+)
 from braindecode_clip.config.clip import ClipRecipe
 from braindecode_clip.errors import ConfigError, DataError
 
-LOG_FILE = "training_log.csv"
 RECIPE_FILE = "recipe.yaml"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LogRow:
-    """One row of the training log.
-
-    Attributes
-    ----------
-    step : int
-        Steps done.
-    epoch, lr, logit_scale, grad_norm : float
-        Passes done; rate, factor on the cosines and gradient norm (before clipping) of the
-        last step.
-    loss : float
-        Mean over the steps since the last row, nats.
-    val_image_to_text_r1, val_text_to_image_r1 : float or None
-        Held-out R@1 in pools of distinct captions; None between validations.
-    seconds : float
-        Wall time of the steps since the last row.
-    """
-
-    step: int
-    epoch: float
-    loss: float
-    lr: float
-    logit_scale: float
-    grad_norm: float
-    val_image_to_text_r1: float | None
-    val_text_to_image_r1: float | None
-    seconds: float
 
 
 OnStep = Callable[[int, int, LogRow | None], None]
@@ -110,7 +83,7 @@ class Trainer:
         resume: bool = False,
         device: str | torch.device = "cpu",
     ) -> None:
-        _check_size(recipe, pairs, validation)
+        _check_pairs(recipe, pairs, validation)
         self.recipe, self.validation = recipe, validation
         self.state_dir, self.device = Path(state_dir), torch.device(device)
         self.tokenizer = WordTokenizer.from_captions(
@@ -242,8 +215,7 @@ class Trainer:
             val_text_to_image_r1=recalls[1],
             seconds=round(seconds, 2),
         )
-        with (self.state_dir / LOG_FILE).open("a", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerow(_cells(row))
+        append_row(self.state_dir / LOG_FILE, row)
         return row
 
     def _save(self) -> None:
@@ -261,17 +233,18 @@ class Trainer:
 
     def _start(self) -> int:
         self.state_dir.mkdir(parents=True, exist_ok=True)
-        self._write_log([])
+        write_rows(self.state_dir / LOG_FILE, [])
         return 0
 
     def _resume(self) -> int:
         path = self.state_dir / STATE_FILE
         state = read_state(path)
-        what = [k for k in ("recipe", "pairs_sha256") if state.facts.get(k) != self.facts[k]]
-        if what:
+        names = {"recipe": "another recipe", "pairs_sha256": "other pairs"}
+        other = [name for key, name in names.items() if state.facts.get(key) != self.facts[key]]
+        if other:
             raise ConfigError(
-                f"{path}: was made from another {' and other '.join(what)}. Name another "
-                "folder, or give what the run was started with."
+                f"{path}: was made from {' and '.join(other)}. Name another folder, or give "
+                "what the run was started with."
             )
         if state.facts["n_threads"] != self.facts["n_threads"]:
             logger.warning(
@@ -283,23 +256,10 @@ class Trainer:
             )
         restore(state, self.model, self.optimiser)
         # Rows after the saved step belong to steps that will be done again.
-        self._write_log([row for row in self._read_log() if int(row[0]) <= state.step])
+        log = self.state_dir / LOG_FILE
+        write_rows(log, [row for row in read_rows(log) if int(row[0]) <= state.step])
         logger.info("%s: taken up at step %d of %d", path, state.step, self.n_steps)
         return state.step
-
-    def _read_log(self) -> list[list[str]]:
-        path = self.state_dir / LOG_FILE
-        if not path.is_file():
-            return []
-        with path.open(newline="", encoding="utf-8") as stream:
-            return [row for row in csv.reader(stream) if row and row[0].isdigit()]
-
-    def _write_log(self, rows: list[list[str]]) -> None:
-        path = self.state_dir / LOG_FILE
-        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
-            writer = csv.writer(f, lineterminator="\n")
-            writer.writerow([field.name for field in fields(LogRow)])
-            writer.writerows(rows)
 
 
 def encode_pairs(
@@ -327,23 +287,19 @@ def encode_pairs(
     return np.concatenate(images), np.concatenate(texts)
 
 
-def _cells(row: LogRow) -> list[Any]:
-    cells = []
-    for field in fields(LogRow):
-        value = getattr(row, field.name)
-        cells.append("" if value is None else f"{value:.6g}" if isinstance(value, float) else value)
-    return cells
-
-
-def _check_size(recipe: ClipRecipe, *parts: Pairs) -> None:
+def _check_pairs(recipe: ClipRecipe, training: Pairs, validation: Pairs) -> None:
     side = recipe.model.vision_cfg["image_size"]
-    for pairs in parts:
-        if pairs.images.shape[1:3] != (side, side):
-            raise DataError(
-                f"pictures are {pairs.images.shape[2]} x {pairs.images.shape[1]} pixels, the "
-                f"model takes {side} x {side}. Render or resize them to that size, or set "
-                "model.vision_cfg.image_size."
+    problems = Problems("pairs")
+    for name, pairs in (("training", training), ("validation", validation)):
+        height, width = pairs.images.shape[1:3]
+        if (height, width) != (side, side):
+            problems.add(
+                f"{name} pictures are {width} x {height} pixels, the model takes {side} x {side}. "
+                "Render or resize them to that size, or set model.vision_cfg.image_size."
             )
+    if len(set(validation.captions[:, 0])) < 2:
+        problems.add("validation pairs have fewer than two distinct captions; retrieval needs two.")
+    problems.raise_if_any()
 
 
 def _pairs_digest(pairs: Pairs) -> str:

@@ -58,7 +58,8 @@ def read_vectors(
         if suffix == ".npy":
             arrays = [np.load(path, allow_pickle=False)]
         elif suffix == ".npz":
-            with np.load(path, allow_pickle=False) as content:
+            # numpy leaves a damaged archive open when it opens the file itself.
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 arrays = [content[key] for key in wanted]
         else:
             with h5py.File(path, "r") as content:
