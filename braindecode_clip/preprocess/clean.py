@@ -87,7 +87,8 @@ def clean_run(
         confounds, len(data), tr_s=tr_s, config=config, where=where, confounds_where=confounds_where
     )
     kept = data[config.dummy_scans :]
-    result = kept if overwrite else np.empty_like(kept, dtype=np.float32)
+    reuse = overwrite and kept.dtype == np.float32
+    result = kept if reuse else np.empty_like(kept, dtype=np.float32)
     mean = np.empty(kept.shape[1])
     empty = np.empty(kept.shape[1], dtype=bool)
     for start in range(0, kept.shape[1], BLOCK_VOXELS):
