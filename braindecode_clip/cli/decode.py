@@ -1,0 +1,87 @@
+"""``braindecode-clip decode``: voxels and embeddings to a decoder and its predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from braindecode_clip.cli.common import options_help, read_mapping
+from braindecode_clip.config.base import parse_section
+from braindecode_clip.config.decode import AlphaGrid, MLPConfig, RidgeConfig
+from braindecode_clip.errors import ConfigError
+
+_KINDS = {"ridge": RidgeConfig, "mlp": MLPConfig}
+
+
+def decode(
+    voxels: Annotated[Path, typer.Option(help="Voxels of a subject and ROI, from `voxels`.")],
+    embeddings: Annotated[Path, typer.Option(help="Targets, from `embed`.")],
+    out: Annotated[Path, typer.Option(help="Predictions to write (HDF5).")],
+    out_decoder: Annotated[
+        Path | None, typer.Option(help="Fitted decoder to write (HDF5).")
+    ] = None,
+    decoder: Annotated[
+        Path | None,
+        typer.Option(help="Apply this decoder, written by --out-decoder, instead of fitting one."),
+    ] = None,
+    options: Annotated[
+        str | None, typer.Option(help="Options as YAML or JSON text, or a file with them.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Master seed.")] = 2026,
+) -> None:
+    """Fit a decoder on the training trials and predict the test trials."""
+    from braindecode_clip.artifacts import Embeddings, VoxelSet
+    from braindecode_clip.decode import FittedDecoder, apply_decoder
+    from braindecode_clip.decode import decode as fit_and_predict
+    from braindecode_clip.io.hdf5 import load_artifact, read_provenance, save_artifact
+    from braindecode_clip.logs import get_logger, milestone
+    from braindecode_clip.provenance import make_provenance
+
+    logger = get_logger(__name__)
+    if decoder is not None and (options or out_decoder):
+        raise ConfigError(
+            "--decoder applies a stored decoder as it is: leave out --options and --out-decoder."
+        )
+    config = _read_config(options)
+    samples = load_artifact(voxels, VoxelSet)
+    targets = load_artifact(embeddings, Embeddings)
+    inputs = [voxels, embeddings]
+    if decoder is not None:
+        fitted = load_artifact(decoder, FittedDecoder)
+        predictions = apply_decoder(fitted, samples, targets)
+        inputs.append(decoder)
+    else:
+        made_with = read_provenance(embeddings)["options"]
+        name = made_with.get("name") or targets.fingerprint.get("name") or embeddings.stem
+        with milestone(logger, f"fitted {config.name} on {samples.roi}") as note:
+            predictions, fitted = fit_and_predict(
+                samples, targets, config=config, seed=seed, encoder=str(name)
+            )
+            r2 = [fold.info["out_of_fold_r2"] for fold in fitted.folds]
+            note(
+                f"{len(fitted.folds)} folds, {len(samples.folds[0].train.data)} x "
+                f"{len(samples.folds[0].voxel_index)} voxels to {targets.vectors.shape[1]} "
+                f"dimensions, out-of-fold R2 {sum(r2) / len(r2):.3f}"
+            )
+    provenance = make_provenance(
+        "decode", options=fitted.options, inputs=inputs, seed=None if decoder else seed
+    )
+    if out_decoder is not None:
+        save_artifact(out_decoder, fitted, provenance)
+        logger.info("wrote %s", out_decoder)
+    save_artifact(out, predictions, provenance)
+    logger.info("wrote %s", out)
+
+
+def _read_config(source: str | None) -> RidgeConfig | MLPConfig:
+    """Read the options of the kind that they name; ridge by default."""
+    mapping, where = read_mapping(source)
+    kind = mapping.get("kind", "ridge")
+    if kind not in _KINDS:
+        raise ConfigError(f"{where}: 'kind' is {kind!r}, expected one of {', '.join(_KINDS)}.")
+    return parse_section(_KINDS[kind], mapping, where=where)
+
+
+decode.__doc__ = f"{decode.__doc__}\n\n{options_help(RidgeConfig, AlphaGrid, MLPConfig)}"

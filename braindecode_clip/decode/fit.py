@@ -1,0 +1,272 @@
+"""Fitting a decoder on the training rows of every fold, and predicting the test rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from braindecode_clip.artifacts import Embeddings, Fold, Predictions, VoxelSet
+from braindecode_clip.checks import Problems, differences, some
+from braindecode_clip.config.decode import MLPConfig, RidgeConfig
+from braindecode_clip.decode.calibrate import fit_calibration
+from braindecode_clip.decode.fitted import (
+    FittedDecoder,
+    FoldDecoder,
+    named_arrays,
+    predict_samples,
+)
+from braindecode_clip.decode.mlp import MLPDecoder
+from braindecode_clip.decode.ridge import RidgeDecoder
+from braindecode_clip.errors import DataError, LeakageError
+from braindecode_clip.seeds import derive_seed
+
+Config = RidgeConfig | MLPConfig
+
+
+def decode(
+    voxels: VoxelSet, embeddings: Embeddings, *, config: Config, seed: int, encoder: str = ""
+) -> tuple[Predictions, FittedDecoder]:
+    """Fit on the training rows of every fold and predict its test rows.
+
+    Hyper-parameters, early stopping and calibration use the training rows alone. Their inner
+    folds repeat what the outer split does (:func:`inner_groups`).
+
+    Parameters
+    ----------
+    voxels : VoxelSet
+    embeddings : Embeddings
+        Must hold every stimulus of the voxels.
+    config : RidgeConfig or MLPConfig
+    seed : int
+        Master seed; every fold derives its own from it.
+    encoder : str
+        Label of the embeddings, kept in the results.
+
+    Returns
+    -------
+    predictions : Predictions
+        All test rows, fold by fold, calibrated.
+    decoder : FittedDecoder
+
+    Raises
+    ------
+    LeakageError
+        A test stimulus was trained on, in a set whose unit is the stimulus.
+    DataError
+        Stimuli without an embedding, or too few groups.
+    """
+    _check_inputs(voxels, embeddings)
+    folds = [_fit_fold(voxels, fold, embeddings, config=config, seed=seed) for fold in voxels.folds]
+    fitted = FittedDecoder(
+        kind=config.kind,
+        name=config.name,
+        encoder=encoder,
+        subject=voxels.subject,
+        roi=voxels.roi,
+        split=voxels.split,
+        unit=voxels.unit,
+        space=voxels.space,
+        fingerprint=embeddings.fingerprint,
+        options=config.model_dump(mode="json"),
+        folds=tuple(folds),
+    )
+    return apply_decoder(fitted, voxels, embeddings), fitted
+
+
+def apply_decoder(fitted: FittedDecoder, voxels: VoxelSet, embeddings: Embeddings) -> Predictions:
+    """Predict the test rows of a voxel set with a stored decoder.
+
+    Parameters
+    ----------
+    fitted : FittedDecoder
+    voxels : VoxelSet
+        The set that it was fitted on, or another with the same folds, voxels and scaling.
+    embeddings : Embeddings
+        Where predictions are going to be compared: must be of the decoder's own encoder.
+
+    Raises
+    ------
+    DataError
+        Embeddings of another encoder, or voxels of another mask, selection or scaling.
+    LeakageError
+        A test stimulus was trained on, in a set whose unit is the stimulus.
+    """
+    check_fingerprint(fitted.fingerprint, embeddings.fingerprint)
+    _check_same_voxels(fitted, voxels)
+    vectors = [
+        predict_samples(decoder, fold.test.data, kind=fitted.kind)
+        for decoder, fold in zip(fitted.folds, voxels.folds, strict=True)
+    ]
+    tests = [fold.test for fold in voxels.folds]
+    return Predictions(
+        vectors=np.concatenate(vectors),
+        stimulus_id=np.concatenate([test.stimulus_id for test in tests]),
+        group=np.concatenate([test.group for test in tests]),
+        fold=np.repeat(
+            [fold.name for fold in voxels.folds], [len(test.stimulus_id) for test in tests]
+        ),
+        n_repeats=np.concatenate([test.n_repeats for test in tests]),
+        train_ids=np.unique(np.concatenate([decoder.seen for decoder in fitted.folds])),
+        unit=fitted.unit,
+        fingerprint=fitted.fingerprint,
+        info={
+            "subject": fitted.subject,
+            "roi": fitted.roi,
+            "split": fitted.split,
+            "encoder": fitted.encoder,
+            "decoder": fitted.name,
+            "kind": fitted.kind,
+            "folds": [{"fold": decoder.fold, **decoder.info} for decoder in fitted.folds],
+        },
+    )
+
+
+def check_fingerprint(trained_on: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuse embeddings of another encoder than the decoder was trained on."""
+    parts = differences(trained_on, given)
+    if parts:
+        raise DataError(
+            "the embeddings were made by another encoder than those that the decoder was trained "
+            f"on; decoder != embeddings in {'; '.join(parts)}. Pass the embedding file that the "
+            "decoder was trained with, or train it again with this one."
+        )
+
+
+def inner_groups(fold: Fold, unit: str) -> np.ndarray | None:
+    """Return which training rows must be held out together, so that inner repeats outer.
+
+    Runs are held out by run. Where stimuli are held out, all repeats of a stimulus (or all
+    trials of a category) go together; where none repeats, rows are free (None), and
+    contiguous inner folds keep neighbours in time together.
+    """
+    if unit == "run":
+        return fold.train.group
+    ids = fold.train.stimulus_id
+    return ids if len(np.unique(ids)) < len(ids) else None
+
+
+def _check_inputs(voxels: VoxelSet, embeddings: Embeddings) -> None:
+    shown = np.concatenate(
+        [part.stimulus_id for fold in voxels.folds for part in (fold.train, fold.test)]
+    )
+    embeddings.rows(np.unique(shown))
+    _check_leakage({fold.name: fold.train.stimulus_id for fold in voxels.folds}, voxels)
+
+
+def _check_leakage(trained: dict[str, np.ndarray], voxels: VoxelSet) -> None:
+    """Refuse a test stimulus that the fold was trained on, by rows or by statistics."""
+    if voxels.unit != "stimulus":
+        return
+    problems = Problems("decode")
+    for fold in voxels.folds:
+        seen = set(map(str, trained[fold.name])) | set(map(str, fold.seen))
+        both = sorted(seen & set(map(str, fold.test.stimulus_id)))
+        if both:
+            problems.add(
+                f"fold '{fold.name}': {len(both)} stimuli are in train and test: {some(both)}. "
+                "Re-run `voxels` with a split that keeps them apart."
+            )
+    problems.raise_if_any(LeakageError)
+
+
+def _check_same_voxels(fitted: FittedDecoder, voxels: VoxelSet) -> None:
+    problems = Problems("decode: the decoder does not fit the voxels")
+    names = [fold.name for fold in voxels.folds]
+    expected = [decoder.fold for decoder in fitted.folds]
+    same_space = fitted.space.same_grid(
+        voxels.space.affine, tuple(voxels.space.shape)
+    ) and np.array_equal(fitted.space.ijk, voxels.space.ijk)
+    if fitted.subject != voxels.subject:
+        problems.add(f"it is of subject {fitted.subject}, the voxels are of {voxels.subject}.")
+    elif not same_space:
+        problems.add(
+            f"it reads ROI '{fitted.roi}' ({fitted.space.n_voxels} voxels), the voxels are "
+            f"'{voxels.roi}' ({voxels.space.n_voxels}) on another grid or mask."
+        )
+    elif names != expected:
+        problems.add(f"its folds are {some(expected)}, those of the voxels {some(names)}.")
+    else:
+        for decoder, fold in zip(fitted.folds, voxels.folds, strict=True):
+            if not (
+                np.array_equal(decoder.voxel_index, fold.voxel_index)
+                and np.allclose(decoder.mean, fold.mean, rtol=1e-5, atol=1e-6)
+                and np.allclose(decoder.sd, fold.sd, rtol=1e-5, atol=1e-6)
+            ):
+                problems.add(
+                    f"fold '{fold.name}': other voxels were selected, or they were scaled "
+                    "otherwise, than when it was fitted. Fit it again."
+                )
+    problems.raise_if_any()
+    _check_leakage({decoder.fold: decoder.seen for decoder in fitted.folds}, voxels)
+
+
+def _fit_fold(
+    voxels: VoxelSet, fold: Fold, embeddings: Embeddings, *, config: Config, seed: int
+) -> FoldDecoder:
+    train = fold.train
+    targets = embeddings.vectors[embeddings.rows(train.stimulus_id)]
+    groups = inner_groups(fold, voxels.unit)
+    n_groups = len(train.data) if groups is None else len(np.unique(groups))
+    if n_groups < 2:
+        raise DataError(
+            f"fold '{fold.name}': the training part is one run or stimulus, so nothing can be "
+            "held out to choose the decoder's settings. Use more runs or stimuli."
+        )
+    labels = (voxels.subject, voxels.roi, voxels.split, fold.name, config.name)
+    estimator = make_estimator(
+        config, n_groups=n_groups, seed=derive_seed(seed, "decode", *labels) % 2**31
+    )
+    estimator.fit(train.data, targets, groups=groups)
+    gain, offset = fit_calibration(estimator.out_of_fold_, targets, method=config.calibration)
+    return FoldDecoder(
+        fold=fold.name,
+        voxel_index=fold.voxel_index,
+        mean=fold.mean,
+        sd=fold.sd,
+        arrays=named_arrays(estimator),
+        gain=gain,
+        offset=offset,
+        seen=np.union1d(fold.seen, train.stimulus_id),
+        info=_report(estimator, targets, n_groups=n_groups, gain=gain),
+    )
+
+
+def make_estimator(config: Config, *, n_groups: int, seed: int) -> RidgeDecoder | MLPDecoder:
+    """Build the unfitted estimator of a config; inner folds are at most the groups."""
+    options = config.model_dump(exclude={"name", "kind", "calibration"})
+    if config.kind == "ridge":
+        grid = config.alphas
+        options |= {
+            "alphas": np.geomspace(grid.low, grid.high, grid.count),
+            "cv": min(config.cv, n_groups),
+            "out_of_fold": True,
+        }
+        return RidgeDecoder(**options)
+    return MLPDecoder(**options, random_state=seed)
+
+
+def _report(
+    estimator: RidgeDecoder | MLPDecoder, targets: np.ndarray, *, n_groups: int, gain: np.ndarray
+) -> dict[str, Any]:
+    """Return what the fit found, JSON-able."""
+    held = estimator.out_of_fold_
+    known = ~np.isnan(held).any(axis=1)
+    residual = np.square(targets[known] - held[known]).sum()
+    total = np.square(targets[known] - targets[known].mean(axis=0)).sum()
+    found = {
+        "n_train": len(targets),
+        "n_voxels": int(estimator.n_features_in_),
+        "n_inner_groups": n_groups,
+        "out_of_fold_r2": float(1 - residual / total) if total > 0 else 0.0,
+        "mean_gain": float(gain.mean()),
+    }
+    if isinstance(estimator, RidgeDecoder):
+        low, middle, high = np.quantile(estimator.alpha_, [0, 0.5, 1])
+        return found | {
+            "alpha_min": float(low),
+            "alpha_median": float(middle),
+            "alpha_max": float(high),
+            "share_at_edge": float(estimator.at_edge_.mean()),
+        }
+    return found | {"best_epochs": [int(item["best_epoch"]) for item in estimator.history_]}

@@ -1,0 +1,165 @@
+"""The fitted decoder as an artefact: named arrays, no pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from braindecode_clip.artifacts import VoxelSpace
+from braindecode_clip.checks import Problems
+from braindecode_clip.decode.calibrate import apply_calibration
+from braindecode_clip.decode.mlp import MLPDecoder, predict_from_arrays
+from braindecode_clip.decode.ridge import RidgeDecoder
+from braindecode_clip.errors import ArtifactError
+
+KINDS = ("ridge", "mlp")
+
+
+@dataclass(frozen=True)
+class NamedArray:
+    """An array with its name.
+
+    Attributes
+    ----------
+    name : str
+    data : ndarray
+    """
+
+    name: str
+    data: np.ndarray
+
+
+@dataclass(frozen=True)
+class FoldDecoder:
+    """The decoder of one fold.
+
+    Attributes
+    ----------
+    fold : str
+    voxel_index : ndarray (n_kept,) int64
+        Columns of the ROI that it reads, as in :class:`~braindecode_clip.artifacts.Fold`.
+    mean, sd : ndarray (n_kept,) float32
+        Scaling of those columns, fitted on train.
+    arrays : tuple of NamedArray
+        Ridge: coef (n_kept, n_dims), intercept, alpha (n_dims,), alphas (n_alphas,), cv_mse
+        (n_alphas, n_dims). MLP: means, scales and the parameters of every member.
+    gain, offset : ndarray (n_dims,) float32
+        Calibration of the predictions.
+    seen : ndarray (n,) str
+        Stimuli that anything of it was fitted on.
+    info : dict
+        What the fit reported.
+    """
+
+    fold: str
+    voxel_index: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+    arrays: tuple[NamedArray, ...]
+    gain: np.ndarray
+    offset: np.ndarray
+    seen: np.ndarray
+    info: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        problems = Problems(f"decoder of fold '{self.fold}'")
+        for item in self.arrays:
+            if item.data.dtype.kind == "f" and not np.isfinite(item.data).all():
+                problems.add(f"'{item.name}' holds NaN or infinite numbers.")
+        if self.gain.shape != self.offset.shape or self.mean.shape != self.voxel_index.shape:
+            problems.add("calibration or scaling does not fit in length.")
+        problems.raise_if_any(ArtifactError)
+
+    def array(self, name: str) -> np.ndarray:
+        """Return an array by its name."""
+        return {item.name: item.data for item in self.arrays}[name]
+
+
+@dataclass(frozen=True)
+class FittedDecoder:
+    """A decoder of one subject, ROI, split and encoder, one for each fold.
+
+    Attributes
+    ----------
+    kind : str
+        "ridge" or "mlp".
+    name, encoder, subject, roi, split, unit : str
+    space : VoxelSpace
+        Of the ROI before selection.
+    fingerprint : dict
+        Of the embeddings that it was trained on.
+    options : dict
+    folds : tuple of FoldDecoder
+    """
+
+    kind: str
+    name: str
+    encoder: str
+    subject: str
+    roi: str
+    split: str
+    unit: str
+    space: VoxelSpace
+    fingerprint: dict[str, Any]
+    options: dict[str, Any]
+    folds: tuple[FoldDecoder, ...]
+
+    def __post_init__(self) -> None:
+        problems = Problems(f"decoder '{self.name}'")
+        if self.kind not in KINDS:
+            problems.add(f"'kind' is {self.kind!r}, expected one of {', '.join(KINDS)}.")
+        if not self.folds:
+            problems.add("no folds.")
+        problems.raise_if_any(ArtifactError)
+
+
+def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.ndarray:
+    """Predict with a stored decoder.
+
+    Parameters
+    ----------
+    decoder : FoldDecoder
+    X : ndarray (n_samples, n_kept)
+        Voxels of the fold, scaled with its statistics (``Fold.test.data``).
+    kind : {"ridge", "mlp"}
+        :attr:`FittedDecoder.kind`.
+
+    Returns
+    -------
+    ndarray (n_samples, n_dims) float32
+        Calibrated.
+
+    Raises
+    ------
+    ArtifactError
+        Another number of voxels.
+    """
+    if X.shape[1] != len(decoder.voxel_index):
+        raise ArtifactError(
+            f"decoder of fold '{decoder.fold}': got {X.shape[1]} voxels, it was fitted on "
+            f"{len(decoder.voxel_index)}. Pass the voxels that it was fitted on."
+        )
+    if kind == "ridge":
+        raw = X @ decoder.array("coef") + decoder.array("intercept")
+    else:
+        raw = predict_from_arrays({item.name: item.data for item in decoder.arrays}, X)
+    return apply_calibration(raw, decoder.gain, decoder.offset)
+
+
+def named_arrays(estimator: RidgeDecoder | MLPDecoder) -> tuple[NamedArray, ...]:
+    """Return all arrays that a fitted estimator needs to predict, and ridge's curves."""
+    found: Mapping[str, np.ndarray]
+    if isinstance(estimator, RidgeDecoder):
+        found = {
+            "coef": estimator.coef_,
+            "intercept": estimator.intercept_,
+            "alpha": estimator.alpha_,
+            "alphas": np.asarray(estimator.alphas, dtype=np.float64),
+            "cv_mse": estimator.cv_mse_,
+        }
+    else:
+        found = estimator.arrays_
+    return tuple(NamedArray(name, data) for name, data in found.items())

@@ -1,0 +1,305 @@
+"""A residual multilayer perceptron with early stopping, as a scikit-learn regressor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from braindecode_clip.decode.network import (
+    ResidualMLP,
+    loss_of,
+    network_arrays,
+    run_network,
+)
+from braindecode_clip.logs import get_logger
+
+logger = get_logger(__name__)
+
+
+class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
+    """Average of residual networks, each stopped early on another part of the training set.
+
+    A member projects the standardised voxels to ``hidden`` units, applies residual blocks
+    (LayerNorm, GELU, dropout) and a linear head (:mod:`braindecode_clip.decode.network`). It
+    trains with AdamW and a one-cycle schedule, keeps the state of its best epoch on the
+    groups that it holds out, and is scaled by the gain of least squared error on them, since
+    contrastive and cosine losses leave the length of a prediction open.
+
+    Parameters
+    ----------
+    hidden : int, default 256
+    n_blocks : int, default 1
+    dropout, input_dropout : float, default 0.5
+        Shares of hidden units and of voxels dropped while training.
+    contrastive, cosine, mse : float, default 1, 0, 0
+        Weights of the losses (:func:`braindecode_clip.decode.network.loss_of`), all on targets
+        that are centred on their training mean. With one target only ``mse`` is defined and
+        is used.
+    temperature : float, default 0.1
+        Of the contrastive loss.
+    learning_rate : float, default 1e-3
+        Peak of the schedule.
+    weight_decay : float, default 0.01
+    batch_size : int, default 64
+        Rows of a step; at most a quarter of the training rows.
+    max_epochs : int, default 60
+    patience : int, default 15
+        Epochs without a better validation loss after which a member stops.
+    validation : float, default 0.125
+        Share of the groups that a member holds out.
+    n_members : int, default 2
+    random_state : int, RandomState or None, default None
+        Seeds partition, initial weights, order and dropout. Two fits with one int on one
+        machine and number of threads are equal bit for bit (CPU).
+    device : {"auto", "cpu", "cuda"}, default "auto"
+        Where to train.
+
+    Attributes
+    ----------
+    arrays_ : dict of str to ndarray float32
+        All that a prediction needs: means, scales, and the parameters of every member.
+    out_of_fold_ : ndarray (n_samples, n_targets) or (n_samples,)
+        Mean prediction of the members that held the row out; NaN where none did.
+    history_ : list of dict
+        For each member the validation loss of every epoch, the best epoch and its gain.
+    n_features_in_ : int
+
+    Notes
+    -----
+    The held-out rows choose the epoch and the gain and are then predicted, so
+    ``out_of_fold_`` is slightly optimistic, unlike that of
+    :class:`~braindecode_clip.decode.RidgeDecoder`.
+    """
+
+    def __init__(
+        self,
+        hidden: int = 256,
+        n_blocks: int = 1,
+        *,
+        dropout: float = 0.5,
+        input_dropout: float = 0.5,
+        contrastive: float = 1.0,
+        cosine: float = 0.0,
+        mse: float = 0.0,
+        temperature: float = 0.1,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        batch_size: int = 64,
+        max_epochs: int = 60,
+        patience: int = 15,
+        validation: float = 0.125,
+        n_members: int = 2,
+        random_state: Any = None,
+        device: str = "auto",
+    ) -> None:
+        self.hidden = hidden
+        self.n_blocks = n_blocks
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.contrastive = contrastive
+        self.cosine = cosine
+        self.mse = mse
+        self.temperature = temperature
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.validation = validation
+        self.n_members = n_members
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: Any, Y: Any, groups: Any = None) -> MLPDecoder:
+        """Train the members.
+
+        Parameters
+        ----------
+        X : array-like (n_samples, n_voxels) float
+        Y : array-like (n_samples, n_targets) or (n_samples,) float
+        groups : array-like (n_samples,), optional
+            Rows of one group are held out together; by default every row is its own group.
+
+        Returns
+        -------
+        MLPDecoder
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For NaN, mismatched lengths, or fewer than two groups.
+        """
+        X, Y = validate_data(
+            self,
+            X,
+            Y,
+            dtype=np.float32,
+            multi_output=True,
+            y_numeric=True,
+            ensure_min_samples=2,
+        )
+        self._one_target = Y.ndim == 1
+        Y = Y.reshape(len(Y), -1).astype(np.float64)
+        rng = check_random_state(self.random_state)
+        part = held_out_parts(len(X), groups, share=self.validation, rng=rng)
+        self.arrays_ = _scaling(X, Y)
+        inputs = torch.from_numpy(_standardised(X, self.arrays_))
+        targets = torch.from_numpy(
+            ((Y - self.arrays_["y_mean"]) / self.arrays_["y_scale"]).astype(np.float32)
+        )
+        total, count = np.zeros(Y.shape), np.zeros((len(Y), 1))
+        self.history_ = []
+        for member in range(self.n_members):
+            held = part == member % (part.max() + 1)
+            seed = int(rng.randint(np.iinfo(np.int32).max))
+            arrays, record = self._train_member(inputs, targets, held=held, seed=seed)
+            predicted = run_network(arrays, inputs[held].numpy())
+            truth = targets[held].numpy()
+            power = float(np.square(predicted).sum())
+            # A network that learned nothing must not turn its noise round.
+            gain = max(float((predicted * truth).sum()), 0.0) / power if power else 0.0
+            total[held] += gain * predicted
+            count[held] += 1
+            self.arrays_ |= {f"{member}.{name}": value for name, value in arrays.items()}
+            self.arrays_[f"{member}.gain"] = np.array([gain], dtype=np.float32)
+            self.history_.append(record | {"gain": gain})
+        with np.errstate(invalid="ignore"):
+            held_out = total / count
+        held_out = (held_out * self.arrays_["y_scale"] + self.arrays_["y_mean"]).astype(np.float32)
+        self.out_of_fold_ = held_out[:, 0] if self._one_target else held_out
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict; (n_samples, n_targets), or (n_samples,) when Y had one axis; float32."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float32, reset=False)
+        predicted = predict_from_arrays(self.arrays_, X)
+        return predicted[:, 0] if self._one_target else predicted
+
+    def _train_member(
+        self, inputs: torch.Tensor, targets: torch.Tensor, *, held: np.ndarray, seed: int
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Train one network; return its arrays at the best epoch, and the history."""
+        name = self.device
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            network = ResidualMLP(
+                inputs.shape[1],
+                targets.shape[1],
+                hidden=self.hidden,
+                n_blocks=self.n_blocks,
+                dropout=self.dropout,
+                input_dropout=self.input_dropout,
+            ).to(name)
+            held_rows = torch.from_numpy(held)
+            return self._run_epochs(
+                network,
+                train=(inputs[~held_rows].to(name), targets[~held_rows].to(name)),
+                check=(inputs[held_rows].to(name), targets[held_rows].to(name)),
+            )
+
+    def _run_epochs(
+        self,
+        network: ResidualMLP,
+        *,
+        train: tuple[torch.Tensor, torch.Tensor],
+        check: tuple[torch.Tensor, torch.Tensor],
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        weights = {"contrastive": self.contrastive, "cosine": self.cosine, "mse": self.mse}
+        if train[1].shape[1] == 1:
+            weights = {"mse": 1.0}
+        n_train = len(train[0])
+        size = min(n_train, max(2, min(self.batch_size, n_train // 4)))
+        n_steps = max(1, n_train // size)
+        optimizer = torch.optim.AdamW(
+            network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.learning_rate, total_steps=self.max_epochs * n_steps, pct_start=0.2
+        )
+        losses: list[float] = []
+        best, arrays = 0, network_arrays(network)
+        for epoch in range(self.max_epochs):
+            network.train()
+            order = torch.randperm(n_train)
+            for step in range(n_steps):
+                rows = order[step * size : (step + 1) * size].to(train[0].device)
+                optimizer.zero_grad(set_to_none=True)
+                predicted = network(train[0][rows])
+                loss_of(predicted, train[1][rows], weights=weights, tau=self.temperature).backward()
+                optimizer.step()
+                schedule.step()
+            network.eval()
+            with torch.inference_mode():
+                loss = loss_of(network(check[0]), check[1], weights=weights, tau=self.temperature)
+            losses.append(float(loss))
+            if losses[-1] <= min(losses):
+                best, arrays = epoch, network_arrays(network)
+            elif epoch - best >= self.patience:
+                break
+        logger.debug("mlp: best epoch %d of %d", best + 1, len(losses))
+        return arrays, {"validation_loss": losses, "best_epoch": best}
+
+
+def predict_from_arrays(arrays: dict[str, np.ndarray], X: np.ndarray) -> np.ndarray:
+    """Predict with the arrays of a fitted :class:`MLPDecoder`; (n_samples, n_targets) float32."""
+    inputs = _standardised(X, arrays)
+    members = sorted({name.split(".")[0] for name in arrays if name.endswith(".gain")}, key=int)
+    total = np.zeros((len(X), len(arrays["y_mean"])))
+    for member in members:
+        own = {
+            name.split(".", 1)[1]: value
+            for name, value in arrays.items()
+            if name.startswith(f"{member}.") and not name.endswith(".gain")
+        }
+        total += float(arrays[f"{member}.gain"][0]) * run_network(own, inputs)
+    total /= len(members)
+    return (total * arrays["y_scale"] + arrays["y_mean"]).astype(np.float32)
+
+
+def held_out_parts(
+    n_rows: int, groups: Any, *, share: float, rng: np.random.RandomState
+) -> np.ndarray:
+    """Deal the groups into parts of about a share each; (n_rows,) int from 0.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two groups.
+    """
+    groups = np.arange(n_rows) if groups is None else column_or_1d(groups)
+    if len(groups) != n_rows:
+        raise ValueError(f"'groups' has {len(groups)} entries for {n_rows} rows.")
+    names, index = np.unique(groups, return_inverse=True)
+    if len(names) < 2:
+        raise ValueError(
+            f"all {n_rows} rows are of one group, so none can be held out for early stopping: "
+            "give at least 2 groups."
+        )
+    n_parts = min(len(names), max(2, round(1 / share)))
+    return (rng.permutation(len(names)) % n_parts)[index]
+
+
+def _scaling(X: np.ndarray, Y: np.ndarray) -> dict[str, np.ndarray]:
+    """Return means and scales; one scale for all targets keeps the geometry of the embedding."""
+    mean, sd = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+    y_mean = Y.mean(axis=0)
+    y_scale = float(np.sqrt(np.square(Y - y_mean).mean()))
+    return {
+        "x_mean": mean.astype(np.float32),
+        "x_sd": np.where(sd > 0, sd, 1).astype(np.float32),
+        "y_mean": y_mean.astype(np.float32),
+        "y_scale": np.array([y_scale if y_scale > 0 else 1.0], dtype=np.float32),
+    }
+
+
+def _standardised(X: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    return ((X - arrays["x_mean"]) / arrays["x_sd"]).astype(np.float32)
