@@ -43,18 +43,19 @@ def report(
         raise typer.BadParameter("give either --results or --results-list")
     log = get_logger(__name__)
     config, where = read_mapping(study, flag="--study")
+    studied = parse_study(config, where=where)
     if results_list is not None:
         listing = read_json(results_list)
     else:
         listing = list_results(
-            parse_study(config, where=where),
+            studied,
             str(results),
             subjects=subject or [],
             backgrounds=_read_backgrounds(background or []),
             stimuli=str(stimuli) if stimuli else None,
         )
     with milestone(log, "report: read") as note:
-        inputs = read_inputs(config, listing, where=str(results_list or results))
+        inputs = read_inputs(studied, listing, where=str(results_list or results))
         note(f"{len(inputs.metrics)} scores, {len(inputs.retrievals)} rankings")
     with milestone(log, f"report: {out}") as note:
         page = build_page(inputs)

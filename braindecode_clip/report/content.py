@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from braindecode_clip.artifacts import Retrieval
-from braindecode_clip.config.report import ReportConfig
+from braindecode_clip.config.study import StudyConfig
 
 #: The labels of a condition, in the order in which they are named to the reader.
 CONDITION = ("subject", "roi", "split", "encoder", "decoder", "gallery")
@@ -64,9 +64,7 @@ class Inputs:
 
     Attributes
     ----------
-    study : dict
-        The resolved config.
-    options : ReportConfig
+    study : StudyConfig
     metrics : DataFrame
         One row a metric, condition and direction.
     pools : DataFrame
@@ -87,8 +85,7 @@ class Inputs:
         One record for each file read.
     """
 
-    study: dict[str, Any]
-    options: ReportConfig
+    study: StudyConfig
     metrics: pd.DataFrame
     pools: pd.DataFrame
     notes: list[str]

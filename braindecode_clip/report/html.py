@@ -33,7 +33,7 @@ _PARTS = (
     ("examples", "Examples", "galleries"),
     ("pool", "Pool size", "pools"),
     ("brain", "Brain", "brains"),
-    ("data", "Data", "flows"),
+    ("data", "Data", "flow"),
     ("methods", "Methods", None),
 )
 
@@ -46,8 +46,8 @@ def build_page(inputs: Inputs) -> str:
     pictures = _embed(inputs, chosen)
     has_pictures = bool(pictures)
     context: dict[str, Any] = {
-        "title": inputs.options.title or str(inputs.study.get("study") or "Study"),
-        "description": inputs.options.description,
+        "title": inputs.study.report.title or inputs.study.study,
+        "description": inputs.study.report.description,
         "overview": _overview(order),
         "lead": _lead(has_pictures),
         "statements": statements(inputs.metrics, order, things=_things(inputs, has_pictures)),
@@ -61,19 +61,22 @@ def build_page(inputs: Inputs) -> str:
         "pictures": has_pictures,
         "examples_intro": _examples_intro(has_pictures),
         "group_titles": _GROUP_TITLES,
-        "columns": inputs.options.candidates,
+        "columns": inputs.study.report.candidates,
         "confusions": _confusions(inputs, order),
         "pools": sections.pool_blocks(inputs, order, studio),
         "ranks": sections.rank_blocks(inputs, order, studio),
         "brains": sections.brain_blocks(inputs, order, studio),
-        "flows": [tables.flow_table(item) for item in inputs.counts],
+        "flow": tables.flow_table(inputs.counts) if inputs.counts else None,
+        "folds": [tables.fold_table(item) for item in inputs.counts if item.n_folds > 1],
         "methods": methods_text(inputs, order),
         "resources": tables.resources_table(inputs.jobs) if len(inputs.jobs) else None,
         "code": [
             tables.code_table(inputs.provenance),
         ],
         "libraries": tables.library_versions(inputs.provenance),
-        "config": yaml.safe_dump(inputs.study, sort_keys=False, allow_unicode=True),
+        "config": yaml.safe_dump(
+            inputs.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+        ),
         "library": list(pictures.values()),
         "version": __version__,
         "thin": THIN,
@@ -149,7 +152,7 @@ def _choose(inputs: Inputs, order: Order) -> list[tuple[Retrieval, dict[str, lis
     retrievals = sections.ordered_retrievals(
         inputs.retrievals, order, roi=order.names["roi"][0], encoder=order.names["encoder"][0]
     )
-    options = inputs.options
+    options = inputs.study.report
     if not options.queries_per_group:
         return []
     chosen = [
@@ -182,8 +185,8 @@ def _embed(
         return {}
     return embed_pictures(
         wanted,
-        longer_side_px=inputs.options.picture_px,
-        budget_mb=inputs.options.picture_budget_mb,
+        longer_side_px=inputs.study.report.picture_px,
+        budget_mb=inputs.study.report.picture_budget_mb,
     )
 
 

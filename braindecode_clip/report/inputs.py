@@ -11,8 +11,7 @@ import pandas as pd
 
 from braindecode_clip.artifacts import Retrieval, VoxelSet
 from braindecode_clip.checks import Problems
-from braindecode_clip.config.base import parse_section
-from braindecode_clip.config.report import ReportConfig
+from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.constants import SCHEMA_VERSION
 from braindecode_clip.errors import BraindecodeError, DataError
 from braindecode_clip.io.hdf5 import load_artifact, read_provenance
@@ -34,13 +33,12 @@ LIST_KEYS = {
 MAP_KINDS = ("reliability", "noise_ceiling", "pattern")
 
 
-def read_inputs(study: Mapping[str, Any], listing: Mapping[str, Any], *, where: str) -> Inputs:
+def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -> Inputs:
     """Read every file of the list; all that is missing or damaged in one message.
 
     Parameters
     ----------
-    study : mapping
-        The resolved config of the study.
+    study : StudyConfig
     listing : mapping
         Keys metrics, retrievals, reverse, voxels, maps, backgrounds, stimuli, benchmarks,
         decoders; each but ``metrics`` may be absent or empty.
@@ -49,7 +47,7 @@ def read_inputs(study: Mapping[str, Any], listing: Mapping[str, Any], *, where: 
 
     Raises
     ------
-    DataError, ConfigError
+    DataError
         Naming every file at once.
     """
     reader = _Reader(Problems(where))
@@ -71,8 +69,7 @@ def read_inputs(study: Mapping[str, Any], listing: Mapping[str, Any], *, where: 
     reader.provenance_of(listing.get("decoders") or [])
     reader.problems.raise_if_any()
     return Inputs(
-        study=dict(study),
-        options=parse_section(ReportConfig, study.get("report") or {}, where="report"),
+        study=study,
         metrics=metrics,
         pools=pools,
         notes=notes,

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from braindecode_clip.report.content import Inputs
+from braindecode_clip import __version__
+from braindecode_clip.config.betas import BetasConfig
+from braindecode_clip.config.decode import MLPConfig, RidgeConfig
+from braindecode_clip.config.embed import EncoderConfig
+from braindecode_clip.config.preprocess import PreprocessConfig
+from braindecode_clip.config.study import StudyConfig
+from braindecode_clip.config.voxels import SplitConfig
+from braindecode_clip.report.content import Counts, Inputs
+from braindecode_clip.report.numbers import THIN, count, percent, plain
 from braindecode_clip.report.results import Order
 from braindecode_clip.report.sources import Citations
+
+_CALIBRATIONS = {
+    "none": "",
+    "spread": "Shrinkage was undone by one gain that gives out-of-fold training predictions the "
+    "variance of their targets.",
+    "spread_per_dimension": "Shrinkage was undone by a gain for each dimension that gives "
+    "out-of-fold training predictions the variance of their targets.",
+    "least_squares": "Predictions were scaled by the gain of least squared error for each "
+    "dimension, fitted on out-of-fold training predictions.",
+}
 
 
 @dataclass(frozen=True)
@@ -20,10 +39,237 @@ class Methods:
 def methods_text(inputs: Inputs, order: Order) -> Methods:
     """Write the methods of the study as it ran.
 
+    Every sentence rests on an option of the resolved config or on a number that was read.
+
     Parameters
     ----------
     inputs : Inputs
     order : Order
+
+    Returns
+    -------
+    Methods
     """
     cite = Citations()
-    return Methods((), cite.references)
+    study = inputs.study
+    paragraphs = [
+        _data(study, order),
+        [*_preprocess(study.preprocess, cite), *_betas(study.betas, cite)],
+        _voxels(inputs, cite),
+        [_targets(encoder, cite) for encoder in study.encoders] + _decoders(study, cite),
+        _identification(inputs, cite),
+        [
+            f"All steps ran in braindecode_clip {__version__} as a Snakemake workflow "
+            f"{cite('snakemake')}; all random numbers derive from the seed {study.seed}."
+        ],
+    ]
+    return Methods(tuple(" ".join(sentences) for sentences in paragraphs), cite.references)
+
+
+def _data(study: StudyConfig, order: Order) -> list[str]:
+    n_subjects = len(order.names["subject"])
+    subjects = "1 subject" if n_subjects == 1 else f"{n_subjects} subjects"
+    if study.source == "bids":
+        return [f"Data of {subjects} were read in BIDS."]
+    made = study.simulate
+    return [
+        f"Data of {subjects} were simulated. Their voxels respond to the pictures themselves and "
+        "never to the embedding that is decoded; noise, drifts, head motion and haemodynamic "
+        "responses vary as in scanner data.",
+        f"Each subject saw {count(made.n_train_pictures)} training pictures once and "
+        f"{count(made.n_test_pictures)} test pictures {made.test_repeats} times (one picture "
+        f"every {plain(made.trial_s)}{THIN}s, repetition time {plain(made.tr_s)}{THIN}s).",
+    ]
+
+
+def _preprocess(options: PreprocessConfig, cite: Citations) -> list[str]:
+    removed = []
+    if options.confounds:
+        removed.append(f"the confounds {', '.join(options.confounds)}")
+    if options.high_pass_hz:
+        removed.append(f"cosine drifts below {plain(options.high_pass_hz)}{THIN}Hz")
+    if options.polynomial_order:
+        removed.append(f"polynomial trends up to degree {options.polynomial_order}")
+    sentences = []
+    if options.dummy_scans:
+        sentences.append(f"The first {options.dummy_scans} volumes of each run were dropped.")
+    if options.fwhm_mm:
+        sentences.append(
+            f"Volumes were smoothed ({plain(options.fwhm_mm)}{THIN}mm FWHM) {cite('nilearn')}."
+        )
+    if removed:
+        sentences.append(f"In each run {_and(removed)} were regressed out in one step.")
+    sentences.append(
+        {
+            "zscore": "Time series were z-scored in each run.",
+            "percent": "Time series were turned into percent change from the run's mean.",
+            "raw": "Time series were kept in the scanner's unit.",
+        }[options.standardize]
+    )
+    return sentences
+
+
+def _betas(options: BetasConfig, cite: Citations) -> list[str]:
+    if options.method == "average":
+        return [
+            "The response to a trial is the mean of the volumes from "
+            f"{plain(options.window.start_s)}{THIN}s after its onset to "
+            f"{plain(options.window.end_after_offset_s)}{THIN}s after its offset."
+        ]
+    name, source = {"spm": ("SPM's", "spm_hrf"), "glover": ("Glover's", "glover")}[options.hrf]
+    if options.method == "lsa":
+        return [
+            "Single-trial responses were estimated by least squares all (LSA), one model with a "
+            f"regressor for every trial {cite('lsa')}, with {name} canonical haemodynamic "
+            f"response {cite(source)}."
+        ]
+    others = "one regressor"
+    if options.others == "by_condition":
+        others += " for each condition"
+    return [
+        "Single-trial responses were estimated by least squares separate (LSS), one model a "
+        f"trial with all other trials in {others} {cite('lss')}, with {name} canonical "
+        f"haemodynamic response {cite(source)}."
+    ]
+
+
+def _voxels(inputs: Inputs, cite: Citations) -> list[str]:
+    options, sentences = inputs.study.voxels, []
+    if inputs.counts:
+        sizes = _range(item.n_voxels for item in inputs.counts)
+        kept = _range(n for item in inputs.counts for n in item.n_kept)
+        sentences.append(f"Regions of interest held {sizes} voxels, of which {kept} were kept.")
+    wanted = options.reliability
+    limits = [f"of at least {plain(wanted.min)}"] if wanted.min is not None else []
+    limits += [f"among the {count(wanted.top)} highest"] if wanted.top is not None else []
+    if limits:
+        sentences.append(
+            f"Voxels were selected by a split-half reliability {_and(limits)}, computed from "
+            "training data alone."
+        )
+    if options.normalise != "none":
+        sentences.append(f"Responses were z-scored over the trials of each {options.normalise}.")
+    if options.scale == "zscore":
+        sentences.append("Voxels were scaled by mean and standard deviation of the training rows.")
+    averaged = [
+        name
+        for name, done in (("training", options.average_train), ("test", options.average_test))
+        if done
+    ]
+    if averaged:
+        sentences.append(f"Repeats of a {_and(averaged)} stimulus were averaged.")
+    sentences += [_split(item, inputs.counts) for item in inputs.study.splits]
+    if inputs.counts:
+        sentences.append(
+            "Noise ceilings (percent of variance) follow from the variance over a stimulus's "
+            f"repeats {cite('nsd')}; they are reported and nothing is chosen by them."
+        )
+    return sentences
+
+
+def _split(split: SplitConfig, counts: Iterable[Counts]) -> str:
+    """Say what a split holds out, with the rows it left for training and test."""
+    held_out = {
+        "stimulus": "no test stimulus was shown in training",
+        "leave_one_run_out": "each run was held out in turn, so that the same stimuli come again",
+        "leave_one_category_out": "each category was held out in turn and never trained on",
+    }[split.scheme]
+    own = [item for item in counts if item.split == split.name]
+    if not own:
+        return f"In the split {split.name} {held_out}."
+    n_folds = _range(item.n_folds for item in own)
+    return (
+        f"In the split {split.name} {held_out} ({n_folds} fold{'' if n_folds == '1' else 's'}; "
+        f"{_range(n for item in own for n in item.n_train)} training rows and "
+        f"{_range(n for item in own for n in item.n_test)} test rows in each)."
+    )
+
+
+def _targets(encoder: EncoderConfig, cite: Citations) -> str:
+    maker = {
+        "scenes": "the small CLIP model that ships with the package",
+        "open_clip": f"{encoder.model} ({encoder.pretrained or 'weights from a file'})",
+        "local": "a CLIP model from a local directory",
+        "precomputed": "a file of vectors that were computed beforehand",
+    }[encoder.kind]
+    through = f" through open_clip {cite('openclip')}" if encoder.kind == "open_clip" else ""
+    of = {"image": "pictures", "text": "texts"}[encoder.modality]
+    source = f" ({encoder.source})" if encoder.source else ""
+    return (
+        f"Targets {encoder.name} are CLIP embeddings {cite('clip')} of the {of} from {maker}"
+        f"{through}{source}, scaled to unit norm."
+    )
+
+
+def _decoders(study: StudyConfig, cite: Citations) -> list[str]:
+    sentences = []
+    for decoder in study.decoders:
+        described = _ridge if isinstance(decoder, RidgeConfig) else _mlp
+        sentences += [described(decoder, cite), _CALIBRATIONS[decoder.calibration]]
+    return [sentence for sentence in dict.fromkeys(sentences) if sentence]
+
+
+def _ridge(decoder: RidgeConfig, cite: Citations) -> str:
+    grid = decoder.alphas
+    return (
+        f"Decoder {decoder.name} is a ridge regression {cite('ridge')} from voxels to the "
+        f"embedding; the penalty of each dimension was chosen among {grid.count} from "
+        f"{plain(grid.low)} to {plain(grid.high)} by the squared error of "
+        f"{decoder.cv}-fold cross-validation within the training part."
+    )
+
+
+def _mlp(decoder: MLPConfig, cite: Citations) -> str:
+    weights = {
+        f"a soft contrastive loss {cite('mindeye')}": decoder.contrastive,
+        "cosine distance": decoder.cosine,
+        "squared error": decoder.mse,
+    }
+    losses = _and([f"{name} (weight {plain(w)})" for name, w in weights.items() if w])
+    many = decoder.n_members > 1
+    nets = f"the mean of {decoder.n_members} networks, each" if many else "a network"
+    blocks = f"{decoder.n_blocks} residual block{'' if decoder.n_blocks == 1 else 's'}"
+    return (
+        f"Decoder {decoder.name} is {nets} with {blocks} of width {decoder.hidden}, dropout "
+        f"{plain(decoder.dropout)} ({plain(decoder.input_dropout)} of the voxels), trained "
+        f"with AdamW {cite('adamw')} on {losses} for at most {decoder.max_epochs} epochs, and "
+        f"stopped early on {percent(decoder.validation)} of the training groups."
+    )
+
+
+def _identification(inputs: Inputs, cite: Citations) -> list[str]:
+    options = inputs.study.evaluate
+    kind = {"cosine": "cosine similarity"}.get(inputs.study.retrieve.similarity, "correlation")
+    sizes = _range(len(retrieval.gallery_ids) for retrieval in inputs.retrievals)
+    drawn, moved = (
+        " or ".join(dict.fromkeys(map(str, inputs.metrics[column])))
+        for column in ("resampled", "permuted")
+    )
+    sentences = [
+        f"Candidates ({sizes} in a gallery) were ranked by their {kind} with the predicted "
+        f"embedding {cite('kay')}; ties have their mean rank. Pairwise identification is the "
+        f"share of distractors beaten {cite('kamitani')}.",
+        f"Intervals ({percent(options.confidence, digits=0)}) come from "
+        f"{count(options.n_bootstrap)} bootstrap samples of {drawn} {cite('bootstrap')}.",
+        f"One-sided p-values come from {count(options.n_permutations)} permutations of {moved} "
+        f"({count(options.n_permutations_dims)} for single dimensions), the observed "
+        f"arrangement counted in {cite('permutation')}; they are not corrected for the number "
+        "of scores.",
+    ]
+    if any(item.kind == "pattern" for item in inputs.maps):
+        sentences.append(
+            f"Activation patterns {cite('haufe')} were derived from the responses and "
+            f"predictions of the samples; the principal components that hold "
+            f"{percent(inputs.study.interpret.pattern_variance, digits=0)} of the predictions' "
+            "variance were used."
+        )
+    return sentences
+
+
+def _and(items: list[str]) -> str:
+    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def _range(numbers: Iterable[int]) -> str:
+    found = sorted(set(numbers))
+    return " to ".join(count(n) for n in dict.fromkeys([*found[:1], *found[-1:]])) or "0"

@@ -49,6 +49,11 @@ def quantity(value: float | None) -> str:
     )
 
 
+def plain(value: float) -> str:
+    """Return a number as somebody would have typed it: 0.01, 2.5, 10 000."""
+    return count(value) if float(value).is_integer() else f"{value:g}".replace("-", MINUS)
+
+
 def p_value(p: float | None, *, n_permutations: float | None = None) -> str:
     """Return a p-value as ``< 0.001`` or ``= 0.012``, with its sign.
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.report.content import CONDITION
 from braindecode_clip.report.numbers import (
     NOTHING,
@@ -94,12 +95,12 @@ class Order:
     names: dict[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, study: Mapping[str, Any], metrics: pd.DataFrame) -> Order:
+    def of(cls, study: StudyConfig, metrics: pd.DataFrame) -> Order:
         """Take the names that have results: as the config lists them, then all others."""
         names = {}
         for label in CONDITION:
             present = sorted(set(metrics[label].astype(str))) if label in metrics else []
-            listed = [str(item.get("name")) for item in study.get(_SECTIONS.get(label, ""), [])]
+            listed = [item.name for item in getattr(study, _SECTIONS.get(label, ""), [])]
             ordered = [name for name in listed if name in present]
             names[label] = (*ordered, *(name for name in present if name not in ordered))
         return cls(names)

@@ -33,22 +33,24 @@ from braindecode_clip.report.results import (
 )
 from braindecode_clip.report.tables import Table, summary_table
 
+#: Figures narrower than this (inches) shrink on a phone; others scroll.
+_SMALL_IN = 5.0
 MAP_STYLES = {
     "reliability": MapStyle("split-half\ncorrelation r", "viridis"),
     "noise_ceiling": MapStyle("explainable\nvariance (%)", "magma"),
-    "pattern": MapStyle("activation\npattern (a.u.)", "RdBu_r", signed=True),
+    "pattern": MapStyle("decoded signal\n(sd of responses)", "inferno"),
 }
 MAP_TITLES = {
     "reliability": "Reliability of the voxels",
     "noise_ceiling": "Noise ceiling",
-    "pattern": "Activation pattern of the decoder",
+    "pattern": "Strength of the decoder's activation pattern",
 }
 MAP_CAPTIONS = {
     "reliability": "Correlation between the halves of repeated trials, from training data alone.",
     "noise_ceiling": "Share of a voxel's variance that a model of the stimulus could explain, "
     "from all repeats.",
-    "pattern": "Where the signal that the decoder reads shows up in the voxels, which its "
-    "weights alone do not say.",
+    "pattern": "Standard deviation of a voxel's scaled response that goes with the predictions: "
+    "where the decoded signal shows up, which the decoder's weights alone do not say.",
 }
 
 
@@ -70,6 +72,7 @@ class Block:
     drawings: tuple[Drawing, ...]
     folded: bool
     tables: tuple[Table, ...] = ()
+    intro: str = ""
 
     @property
     def drawing(self) -> Drawing:
@@ -236,7 +239,7 @@ def brain_blocks(inputs: Inputs, order: Order, studio: Studio) -> list[Block]:
                 item.affine,
                 style,
                 background=inputs.backgrounds.get(item.subject),
-                n_slices=inputs.options.slices,
+                n_slices=inputs.study.report.slices,
             )
             regions = f"region{'s' if len(rois) > 1 else ''} {', '.join(rois)}"
             of = "".join(
@@ -249,13 +252,14 @@ def brain_blocks(inputs: Inputs, order: Order, studio: Studio) -> list[Block]:
                     f"{np.median(finite):.2f}, range {finite.min():.2f} to {finite.max():.2f} "
                     f"{style.label} in {len(finite)} voxels".replace("\n", " "),
                     caption=f"Subject {item.subject}, {regions}{of}: {count(len(finite))} voxels, "
-                    f"median {quantity(np.median(finite))}, largest {quantity(finite.max())}. "
-                    + MAP_CAPTIONS[kind],
-                    small=True,
+                    f"median {quantity(np.median(finite))}, largest {quantity(finite.max())}.",
+                    small=figure.get_figwidth() < _SMALL_IN,
                 )
             )
         if drawings:
-            blocks.append(Block(MAP_TITLES[kind], tuple(drawings), folded=False))
+            blocks.append(
+                Block(MAP_TITLES[kind], tuple(drawings), folded=False, intro=MAP_CAPTIONS[kind])
+            )
     return blocks
 
 

@@ -26,6 +26,8 @@ SOURCES = {
     "human brain activity. Nature 452:352–355. doi:10.1038/nature06713",
     "adamw": "Loshchilov I, Hutter F (2019). Decoupled weight decay regularization. ICLR 2019. "
     "arXiv:1711.05101",
+    "mindeye": "Scotti PS et al. (2023). Reconstructing the mind's eye: fMRI-to-image with "
+    "contrastive learning and diffusion priors. NeurIPS 2023. arXiv:2305.18274",
     "snakemake": "Mölder F et al. (2021). Sustainable data analysis with Snakemake. "
     "F1000Research 10:33. doi:10.12688/f1000research.29032.2",
     "lss": "Mumford JA, Turner BO, Ashby FG, Poldrack RA (2012). Deconvolving BOLD activation in "

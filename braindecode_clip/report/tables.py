@@ -30,6 +30,19 @@ from braindecode_clip.report.results import (
 )
 
 _SUMMARY = (TOP_1, "top_5", PAIRWISE, "median_rank")
+#: Heading to the columns of the voxel matrix's own table.
+_FLOW = {
+    "Trials": ("n_trials",),
+    "Excluded": ("n_excluded",),
+    "Stimuli": ("n_stimuli",),
+    "Repeats": ("repeats_min", "repeats_max"),
+    "Rows": ("n_rows",),
+    "Voxels of ROI": ("n_voxels_roi",),
+    "Outside brain": ("dropped_outside_brain",),
+    "Constant": ("dropped_constant",),
+    "Unreliable": ("dropped_unreliable",),
+    "Voxels kept": ("n_voxels_kept",),
+}
 _CONDITION_IN_SETTING = ("subject", "roi", "decoder")
 
 
@@ -192,8 +205,40 @@ def definitions(metrics: pd.DataFrame) -> list[tuple[str, str]]:
     ]
 
 
-def flow_table(counts: Counts) -> Table:
-    """Where every trial, picture, repeat and voxel of one voxel matrix went."""
+def flow_table(counts: Sequence[Counts]) -> Table:
+    """Where every trial, picture, repeat and voxel went, the folds of a split as a range.
+
+    Columns that are new to this table stand at the end, under their own names.
+    """
+    known = {name for names in _FLOW.values() for name in names} | {"fold", "part"}
+    present = {name for item in counts for name in item.table.columns}
+    columns = {head: names for head, names in _FLOW.items() if present & set(names)}
+    columns |= {_heading(name): (name,) for name in sorted(present - known - {"repeats_median"})}
+    rows = []
+    for item in counts:
+        parts = item.table.get("part", pd.Series("all", index=item.table.index))
+        for part, group in item.table.groupby(parts, sort=False):
+            labels = (item.subject, item.roi, item.split, str(part))
+            cells = [Cell(text) for text in labels] + [Cell(count(item.n_folds), number=True)]
+            cells += [Cell(_span(group, names), number=True) for names in columns.values()]
+            rows.append(tuple(cells))
+    heads = ("Subject", "ROI", "Split", "Part", "Folds")
+    caption = "From trials to rows, and from voxels of the region to those kept, in each fold"
+    return Table(caption, (*heads, *columns), tuple(rows), n_heads=4)
+
+
+def _span(table: pd.DataFrame, names: Sequence[str]) -> str:
+    """Return the smallest and the largest number of some columns, or the one number."""
+    found = [value for name in names if name in table for value in table[name]]
+    numbers = sorted({float(value) for value in found if is_number(value)})
+    if not numbers:
+        return ", ".join(dict.fromkeys(map(_text, found))) or NOTHING
+    ends = [quantity(numbers[0]), quantity(numbers[-1])]
+    return NOTHING.join(dict.fromkeys(ends))
+
+
+def fold_table(counts: Counts) -> Table:
+    """Where every trial, picture, repeat and voxel of one voxel matrix went, fold by fold."""
     table = counts.table
     heads = 0
     for name in table.columns:

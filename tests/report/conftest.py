@@ -150,9 +150,17 @@ def make_voxels(subject: str, roi: str, split: str, rng: np.random.Generator) ->
             "fold": ["all", "all"],
             "part": ["train", "test"],
             "n_trials": [480, 180],
+            "n_excluded": [0, 0],
             "n_stimuli": [480, 60],
-            "n_samples": [480, 60],
-            "n_voxels": [len(inside)] * 2,
+            "repeats_min": [1, 3],
+            "repeats_median": [1.0, 3.0],
+            "repeats_max": [1, 3],
+            "n_rows": [480, 60],
+            "n_voxels_kept": [n_kept] * 2,
+            "dropped_constant": [0, 0],
+            "dropped_unreliable": [len(inside) - n_kept] * 2,
+            "n_voxels_roi": [len(inside)] * 2,
+            "dropped_outside_brain": [0, 0],
         }
     )
     return VoxelSet(
@@ -220,7 +228,7 @@ def write_study(
             if maps:
                 save_artifact(folder / f"{stem}_voxels.h5", voxels, provenance("voxels"))
                 listing["voxels"].append(str(folder / f"{stem}_voxels.h5"))
-                pattern = voxels.space.to_volume(rng.normal(size=voxels.space.n_voxels))
+                pattern = voxels.space.to_volume(rng.uniform(size=voxels.space.n_voxels))
                 write_volume(folder / f"{stem}_pattern.nii.gz", pattern, AFFINE)
                 listing["maps"].append(
                     {
