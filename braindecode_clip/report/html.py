@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from braindecode_clip import __version__
 from braindecode_clip.artifacts import Retrieval
-from braindecode_clip.report import sections, tables
+from braindecode_clip.report import maps, records, sections, tables
 from braindecode_clip.report.content import CONDITION, Inputs
 from braindecode_clip.report.examples import Example, choose_examples, confusion
 from braindecode_clip.report.methods import methods_text
@@ -65,15 +65,16 @@ def build_page(inputs: Inputs) -> str:
         "confusions": _confusions(inputs, order),
         "pools": sections.pool_blocks(inputs, order, studio),
         "ranks": sections.rank_blocks(inputs, order, studio),
-        "brains": sections.brain_blocks(inputs, order, studio),
-        "flow": tables.flow_table(inputs.counts) if inputs.counts else None,
-        "folds": [tables.fold_table(item) for item in inputs.counts if item.n_folds > 1],
+        "brains": maps.brain_blocks(inputs, order, studio),
+        "flow": records.flow_table(inputs.counts) if inputs.counts else None,
+        "folds": [records.fold_table(item) for item in inputs.counts if item.n_folds > 1],
         "methods": methods_text(inputs, order),
-        "resources": tables.resources_table(inputs.jobs) if len(inputs.jobs) else None,
+        "fits": records.fits_table(sections.ordered_retrievals(inputs.retrievals, order)),
+        "resources": records.resources_table(inputs.jobs) if len(inputs.jobs) else None,
         "code": [
-            tables.code_table(inputs.provenance),
+            records.code_table(inputs.provenance),
         ],
-        "libraries": tables.library_versions(inputs.provenance),
+        "libraries": records.library_versions(inputs.provenance),
         "config": yaml.safe_dump(
             inputs.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True
         ),

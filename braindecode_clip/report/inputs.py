@@ -152,8 +152,9 @@ class _Reader:
             if volume is None:
                 continue
             values, affine = volume
-            # Zero is what a map holds outside its region.
-            values = np.where(values == 0, np.float32(np.nan), values)
+            if not np.isnan(values).any():
+                # A map of another program holds zero outside its region, ours NaN.
+                values = np.where(values == 0, np.float32(np.nan), values)
             labels = {key: str(item[key]) for key in ("split", "encoder", "decoder") if key in item}
             found.append(
                 VoxelMap(str(item["subject"]), item["roi"], item["kind"], values, affine, labels)

@@ -13,10 +13,9 @@ from matplotlib.figure import Figure
 
 from braindecode_clip.artifacts import Retrieval
 from braindecode_clip.report import theme
-from braindecode_clip.report.brains import MapStyle, brain_figure
-from braindecode_clip.report.content import Inputs, VoxelMap
+from braindecode_clip.report.content import Inputs
 from braindecode_clip.report.figures import Dot, accuracy_figure, pool_figure, rank_figure
-from braindecode_clip.report.numbers import count, quantity
+from braindecode_clip.report.numbers import count
 from braindecode_clip.report.results import (
     BRAIN_TO_IMAGE,
     DIRECTION_MEANINGS,
@@ -32,26 +31,6 @@ from braindecode_clip.report.results import (
     series_names,
 )
 from braindecode_clip.report.tables import Table, summary_table
-
-#: Figures narrower than this (inches) shrink on a phone; others scroll.
-_SMALL_IN = 5.0
-MAP_STYLES = {
-    "reliability": MapStyle("split-half\ncorrelation r", "viridis"),
-    "noise_ceiling": MapStyle("explainable\nvariance (%)", "magma"),
-    "pattern": MapStyle("decoded signal\n(sd of responses)", "inferno"),
-}
-MAP_TITLES = {
-    "reliability": "Reliability of the voxels",
-    "noise_ceiling": "Noise ceiling",
-    "pattern": "Strength of the decoder's activation pattern",
-}
-MAP_CAPTIONS = {
-    "reliability": "Correlation between the halves of repeated trials, from training data alone.",
-    "noise_ceiling": "Share of a voxel's variance that a model of the stimulus could explain, "
-    "from all repeats.",
-    "pattern": "Standard deviation of a voxel's scaled response that goes with the predictions: "
-    "where the decoded signal shows up, which the decoder's weights alone do not say.",
-}
 
 
 @dataclass(frozen=True)
@@ -224,78 +203,6 @@ def ordered_retrievals(
         and all(str(retrieval.info.get(key)) in order.names[key] for key in keys)
     ]
     return sorted(chosen, key=lambda r: [order.names[key].index(str(r.info[key])) for key in keys])
-
-
-def brain_blocks(inputs: Inputs, order: Order, studio: Studio) -> list[Block]:
-    """One block for each kind of map; the voxels of a subject's regions share a figure."""
-    blocks = []
-    for kind, style in MAP_STYLES.items():
-        merged = _merge_maps([item for item in inputs.maps if item.kind == kind], order)
-        drawings = []
-        for item, rois in merged:
-            finite = item.values[np.isfinite(item.values)]
-            figure = brain_figure(
-                item.values,
-                item.affine,
-                style,
-                background=inputs.backgrounds.get(item.subject),
-                n_slices=inputs.study.report.slices,
-            )
-            regions = f"region{'s' if len(rois) > 1 else ''} {', '.join(rois)}"
-            of = "".join(
-                f", {key} {item.labels[key]}" for key in ("decoder",) if key in item.labels
-            )
-            drawings.append(
-                studio.draw(
-                    figure,
-                    alt=f"{MAP_TITLES[kind]}, subject {item.subject}, {regions}{of}: median "
-                    f"{np.median(finite):.2f}, range {finite.min():.2f} to {finite.max():.2f} "
-                    f"{style.label} in {len(finite)} voxels".replace("\n", " "),
-                    caption=f"Subject {item.subject}, {regions}{of}: {count(len(finite))} voxels, "
-                    f"median {quantity(np.median(finite))}, largest {quantity(finite.max())}.",
-                    small=figure.get_figwidth() < _SMALL_IN,
-                )
-            )
-        if drawings:
-            blocks.append(
-                Block(MAP_TITLES[kind], tuple(drawings), folded=False, intro=MAP_CAPTIONS[kind])
-            )
-    return blocks
-
-
-def _merge_maps(maps: list[VoxelMap], order: Order) -> list[tuple[VoxelMap, list[str]]]:
-    """Join the regions of a subject; where they overlap, the first of the config stands.
-
-    Where a map belongs to a decoder, split or encoder, the first of the config is shown.
-    """
-    found = []
-    for subject in order.names["subject"]:
-        own = [item for item in maps if item.subject == subject]
-        chosen: dict[str, VoxelMap] = {}
-        for roi in order.names["roi"]:
-            candidates = [item for item in own if item.roi == roi]
-            candidates.sort(
-                key=lambda item: [
-                    order.names[key].index(item.labels[key])
-                    for key in ("split", "encoder", "decoder")
-                    if item.labels.get(key) in order.names[key]
-                ]
-            )
-            finite = [item for item in candidates if np.isfinite(item.values).any()]
-            if finite:
-                chosen[roi] = finite[0]
-        if not chosen:
-            continue
-        first = next(iter(chosen.values()))
-        together = {
-            roi: item for roi, item in chosen.items() if item.values.shape == first.values.shape
-        }
-        values = np.full_like(first.values, np.nan)
-        for item in together.values():
-            values = np.where(np.isfinite(values), values, item.values)
-        joined = VoxelMap(subject, first.roi, first.kind, values, first.affine, first.labels)
-        found.append((joined, list(together)))
-    return found
 
 
 def labels_text(info: Mapping[str, Any], order: Order) -> str:

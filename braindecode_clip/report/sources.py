@@ -16,8 +16,6 @@ SOURCES = {
     "NeuroImage 9(4):416–429. doi:10.1006/nimg.1998.0419",
     "haufe": "Haufe S et al. (2014). On the interpretation of weight vectors of linear models in "
     "multivariate neuroimaging. NeuroImage 87:96–110. doi:10.1016/j.neuroimage.2013.10.067",
-    "haxby": "Haxby JV et al. (2001). Distributed and overlapping representations of faces and "
-    "objects in ventral temporal cortex. Science 293:2425–2430. doi:10.1126/science.1063736",
     "ridge": "Hoerl AE, Kennard RW (1970). Ridge regression: biased estimation for nonorthogonal "
     "problems. Technometrics 12(1):55–67. doi:10.1080/00401706.1970.10488634",
     "kamitani": "Horikawa T, Kamitani Y (2017). Generic decoding of seen and imagined objects "

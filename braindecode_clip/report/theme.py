@@ -119,9 +119,7 @@ def _inline(text: str, key: str) -> str:
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{key}-\1)", svg)
     svg = re.sub(r'href="#([^"]+)"', rf'href="#{key}-\1"', svg)
     # The page sets the typeface; sizes stay.
-    svg = re.sub(
-        r"font: ((?:bold |italic |[0-9]{3} )*[\d.]+px) [^;\"]+", r"font: \1 var(--sans)", svg
-    )
+    svg = re.sub(r"font-family: [^;\"]+", "font-family: var(--sans)", svg)
     svg = re.sub(r'<svg [^>]*viewBox="([^"]+)"[^>]*>', _open_tag, svg, count=1)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, variable)

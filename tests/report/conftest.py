@@ -37,6 +37,10 @@ SHAPE = (20, 24, 14)
 AFFINE = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -40], [0, 0, 3, -10], [0, 0, 0, 1]])
 DIRECTIONS = {"brain_to_image": "retrievals", "image_to_brain": "reverse"}
 SCORING = EvaluateConfig(n_bootstrap=200, n_permutations=1999, n_permutations_dims=99, pool_sizes=8)
+FITS = {
+    "ridge": {"alpha_min": 1.0, "alpha_median": 483.3, "alpha_max": 1e7, "share_at_edge": 0.0},
+    "mlp": {"best_epochs": [12, 31]},
+}
 HOSTILE = '<script>alert("x")</script> & a "circle"'
 
 
@@ -245,6 +249,7 @@ def write_study(
                     "split": "stimulus",
                     "encoder": "scenes",
                     "decoder": decoder,
+                    "folds": [{"fold": "all", "n_train": 11, **FITS[decoder]}],
                 }
                 predictions = make_predictions(embeddings, info, rng, repeats=repeats)
                 path = f"{folder / stem}_dec-{decoder}"

@@ -219,3 +219,16 @@ def test_option_typo_is_refused(words, tmp_path, capsys):
     finally:
         study.config["report"].pop("candidate")
     assert "Did you mean 'candidates'" in capsys.readouterr().err
+
+
+def test_fits_are_told_as_they_were_reported(page):
+    (table,) = [t for t in page.find("table") if "as they were fitted" in t.find("caption")[0].text]
+    heads = [head.text for head in table.find("thead")[0].find("th")]
+    rows = {tuple(c.text for c in row.children[:5]): row for row in table.find("tr")[1:]}
+    ridge = dict(
+        zip(heads, rows["01", "visual", "stimulus", "scenes", "ridge"].children, strict=True)
+    )
+    assert ridge["Penalty, range"].text == "1–10 000 000"
+    assert ridge["Best epoch"].text == "–"
+    mlp = dict(zip(heads, rows["01", "visual", "stimulus", "scenes", "mlp"].children, strict=True))
+    assert mlp["Best epoch"].text == "12–31" and mlp["Training rows"].text == "11"
