@@ -7,7 +7,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 ItemT = TypeVar("ItemT")
 LOGGER_NAME = "braindecode_clip"
@@ -20,12 +20,23 @@ def get_logger(name: str) -> logging.Logger:
 
 def set_up_logging(*, verbose: bool = False) -> None:
     """Send the package's messages to stderr, INFO and above (DEBUG when ``verbose``)."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     logger = logging.getLogger(LOGGER_NAME)
     logger.handlers[:] = [handler]
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     logger.propagate = False
+
+
+class _StderrHandler(logging.StreamHandler):
+    """Write to what ``sys.stderr`` is now: the one of set-up time may be closed by then."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 """Artefacts as HDF5: one generic writer and reader for all dataclasses of the stages.
 
-Layout of a file: the root carries ``kind`` (class name), ``schema_version`` and
-``provenance`` (JSON); every field is a dataset (arrays, uncompressed and contiguous, which
-reads random rows 100 times faster than gzip), an attribute (numbers, strings; dicts as JSON)
-or a group (tables, nested artefacts).
+Layout of a file: the root carries ``artifact_kind`` (class name), ``schema_version`` and
+``provenance`` (JSON), which no field is named; every field is a dataset (arrays, uncompressed
+and contiguous, which reads random rows 100 times faster than gzip), an attribute (numbers,
+strings; dicts as JSON) or a group (tables, nested artefacts).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def save_artifact(path: str | Path, artefact: Any, provenance: Provenance) -> No
         Recorded as JSON.
     """
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["kind"] = type(artefact).__name__
+        file.attrs["artifact_kind"] = type(artefact).__name__
         file.attrs["schema_version"] = SCHEMA_VERSION
         file.attrs["provenance"] = provenance.as_json()
         _write_fields(file, artefact)
@@ -57,7 +57,7 @@ def load_artifact(path: str | Path, cls: type[ArtefactT]) -> ArtefactT:
         another schema version.
     """
     with _open(path) as file:
-        kind = file.attrs.get("kind")
+        kind = file.attrs.get("artifact_kind")
         if kind != cls.__name__:
             raise ArtifactError(
                 f"{path}: holds {kind or 'no artefact of this package'}, expected "

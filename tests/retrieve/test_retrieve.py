@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -102,8 +103,11 @@ def test_identical_pictures_tie_and_are_counted(
     vectors[2] = vectors[0]
     same = replace(embeddings, vectors=vectors)
     exact = replace(predictions, vectors=vectors[same.rows(predictions.stimulus_id)])
-    with caplog.at_level("WARNING", logger="braindecode_clip"):
-        result = retrieve(exact, same, gallery_ids(exact, same, candidates="all"))
+    # Attached here, since the command line stops messages below the root logger.
+    logger = logging.getLogger("braindecode_clip.retrieve")
+    logger.addHandler(caplog.handler)
+    result = retrieve(exact, same, gallery_ids(exact, same, candidates="all"))
+    logger.removeHandler(caplog.handler)
     assert result.info["n_duplicates"] == 2
     assert "2 of 11 candidates have the same vector" in caplog.text
     twins = np.isin(exact.stimulus_id, same.ids[[0, 2]])
