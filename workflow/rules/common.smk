@@ -90,9 +90,14 @@ def code(stage):
     return code_digest(f"braindecode_clip.cli.{stage}")
 
 
-def options(section):
+def as_json(section):
     """A config section as the JSON text that a command takes."""
     return section.model_dump_json()
+
+
+def options(section):
+    """The same as a parameter; a function, lest Snakemake takes {subject} for a wildcard."""
+    return lambda wildcards: as_json(section)
 
 
 def subject_runs(wildcards):

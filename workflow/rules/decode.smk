@@ -14,7 +14,7 @@ rule decode:
         runtime=240,
     params:
         code=code("decode"),
-        options=lambda wildcards: options(DECODERS[wildcards.decoder]),
+        options=lambda wildcards: as_json(DECODERS[wildcards.decoder]),
         seed=STUDY.seed,
     shell:
         "braindecode-clip decode --voxels {input.voxels:q} --embeddings {input.embeddings:q}"

@@ -15,7 +15,7 @@ rule embed:
         runtime=120,
     params:
         code=code("embed"),
-        options=lambda wildcards: options(ENCODERS[wildcards.encoder]),
+        options=lambda wildcards: as_json(ENCODERS[wildcards.encoder]),
         stimuli=lambda wildcards, input: " ".join(f"--stimuli {s!r}" for s in input.stimuli),
         cache=f"{STUDY.results}/cache/embed",
     shell:

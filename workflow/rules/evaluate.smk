@@ -1,7 +1,7 @@
 rule evaluate:
     input:
         retrieval=result("retrieval"),
-        reverse=result("reverse"),
+        reversed_retrieval=result("reverse"),
         predictions=result("predictions"),
         embeddings=EMBEDDINGS,
     output:
@@ -19,7 +19,7 @@ rule evaluate:
         options=options(STUDY.evaluate),
         seed=STUDY.seed,
     shell:
-        "braindecode-clip evaluate --retrieval {input.retrieval:q} --reverse {input.reverse:q}"
+        "braindecode-clip evaluate --retrieval {input.retrieval:q} --reverse {input.reversed_retrieval:q}"
         " --predictions {input.predictions:q} --embeddings {input.embeddings:q}"
         " --options {params.options:q} --seed {params.seed} --out {output.metrics:q}"
         " --out-table {output.table:q} > {log:q} 2>&1"

@@ -22,7 +22,7 @@ rule report:
     input:
         metrics=every(result("metrics")),
         retrievals=every(result("retrieval")),
-        reverse=every(result("reverse")),
+        reversed_retrievals=every(result("reverse")),
         voxels=every(result("voxels")),
         decoders=every(result("decoder")),
         reliability=every(result("reliability")),

@@ -4,7 +4,7 @@ rule retrieve:
         embeddings=EMBEDDINGS,
     output:
         retrieval=result("retrieval"),
-        reverse=result("reverse"),
+        reversed_retrieval=result("reverse"),
     log:
         side_file(LOGS, "retrieve", RANKING, "log"),
     benchmark:
@@ -15,9 +15,9 @@ rule retrieve:
     params:
         code=code("retrieve"),
         options=options(STUDY.retrieve),
-        gallery=lambda wildcards: options(GALLERIES[wildcards.gallery]),
+        gallery=lambda wildcards: as_json(GALLERIES[wildcards.gallery]),
     shell:
         "braindecode-clip retrieve --predictions {input.predictions:q}"
         " --embeddings {input.embeddings:q} --gallery {params.gallery:q}"
         " --options {params.options:q} --out {output.retrieval:q}"
-        " --out-reverse {output.reverse:q} > {log:q} 2>&1"
+        " --out-reverse {output.reversed_retrieval:q} > {log:q} 2>&1"

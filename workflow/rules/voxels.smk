@@ -18,7 +18,7 @@ rule voxels:
     params:
         code=code("voxels"),
         options=options(STUDY.voxels),
-        split=lambda wildcards: options(SPLITS[wildcards.split]),
+        split=lambda wildcards: as_json(SPLITS[wildcards.split]),
         stimuli=lambda wildcards, input: " ".join(f"--stimuli {s!r}" for s in input.stimuli),
     shell:
         "braindecode-clip voxels {input.betas:q} --roi {wildcards.roi} --roi-mask {input.roi_mask:q}"

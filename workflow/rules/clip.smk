@@ -1,0 +1,80 @@
+# The scenes CLIP from scratch: draw pairs, train, measure on held-out scenes. No study needs it,
+# as its weights ship in data/models/scenes.
+CLIP = f"{STUDY.results}/clip/scenes"
+CLIP_METRICS = f"{CLIP}/model/metrics.json"
+# Number of scenes, seed, and whether each holds a composition that training never shows.
+PAIRS = {
+    "train": (60000, 1, ""),
+    "validation": (1000, 2, ""),
+    "heldout": (2000, 3, "--held-out"),
+    "seen": (2000, 4, ""),
+}
+
+
+rule clip_pairs:
+    output:
+        f"{CLIP}/{{part}}.h5",
+    log:
+        f"{CLIP}/logs/pairs_{{part}}.log",
+    benchmark:
+        f"{CLIP}/benchmarks/pairs_{{part}}.tsv"
+    wildcard_constraints:
+        part="|".join(PAIRS),
+    params:
+        code=code("simulate"),
+        n=lambda wildcards: PAIRS[wildcards.part][0],
+        seed=lambda wildcards: PAIRS[wildcards.part][1],
+        held_out=lambda wildcards: PAIRS[wildcards.part][2],
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "braindecode-clip simulate scenes --n {params.n} --seed {params.seed} {params.held_out}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
+rule clip_train:
+    input:
+        recipe="config/clip/scenes.yaml",
+        pairs=f"{CLIP}/train.h5",
+        validation=f"{CLIP}/validation.h5",
+    output:
+        f"{CLIP}/model/open_clip_model.safetensors",
+    log:
+        f"{CLIP}/logs/train.log",
+    benchmark:
+        f"{CLIP}/benchmarks/train.tsv"
+    params:
+        code=code("clip"),
+        model=f"{CLIP}/model",
+        state=f"{CLIP}/state",
+    threads: workflow.cores
+    resources:
+        mem_mb=4000,
+        runtime=600,
+    shell:
+        "braindecode-clip clip train --recipe {input.recipe:q} --pairs {input.pairs:q}"
+        " --validation {input.validation:q} --out {params.model:q} --state {params.state:q}"
+        " --resume --threads {threads} > {log:q} 2>&1"
+
+
+rule clip_evaluate:
+    input:
+        weights=f"{CLIP}/model/open_clip_model.safetensors",
+        heldout=f"{CLIP}/heldout.h5",
+        seen=f"{CLIP}/seen.h5",
+    output:
+        CLIP_METRICS,
+    log:
+        f"{CLIP}/logs/evaluate.log",
+    benchmark:
+        f"{CLIP}/benchmarks/evaluate.tsv"
+    params:
+        code=code("clip"),
+        model=f"{CLIP}/model",
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "braindecode-clip clip evaluate --model {params.model:q} --pairs {input.heldout:q}"
+        " --pairs {input.seen:q} --out {output:q} > {log:q} 2>&1"
