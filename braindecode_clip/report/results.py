@@ -13,6 +13,7 @@ import pandas as pd
 from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.report.content import CONDITION
 from braindecode_clip.report.numbers import (
+    MINUS,
     NOTHING,
     THIN,
     count,
@@ -241,8 +242,13 @@ def interval_text(row: Mapping[str, Any]) -> str:
     if not (is_number(row.get("ci_low")) and is_number(row.get("ci_high"))):
         return ""
     level = percent(row["confidence"], digits=0)
+    return f"{level} CI {interval(row)}; "
+
+
+def interval(row: Mapping[str, Any]) -> str:
+    """Return the ends of a score's interval: ``38.4–64.0``, or ``−0.2 to 0.1``."""
     low, high = (score(row["metric"], row[key], bare=True) for key in ("ci_low", "ci_high"))
-    return f"{level} CI {low}{NOTHING}{high}; "
+    return f"{low} to {high}" if MINUS in low else f"{low}{NOTHING}{high}"
 
 
 def score(metric: str, value: float, *, bare: bool = False) -> str:

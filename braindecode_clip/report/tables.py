@@ -20,6 +20,7 @@ from braindecode_clip.report.results import (
     PAIRWISE,
     TOP_1,
     Order,
+    interval,
     is_rank,
     metric_name,
     score,
@@ -112,8 +113,7 @@ def value_cell(row: Mapping[str, Any]) -> Cell:
     """Return a score, bold where it is clear of chance, with its interval ``38.4–64.0``."""
     text, detail = score(row["metric"], row["value"]), ""
     if is_number(row.get("ci_low")) and is_number(row.get("ci_high")):
-        low, high = (score(row["metric"], row[key], bare=True) for key in ("ci_low", "ci_high"))
-        detail = f"{low}{NOTHING}{high}"
+        detail = interval(row)
     return Cell(text, number=True, clear=is_clear(row), detail=detail)
 
 
@@ -138,8 +138,7 @@ def metrics_table(metrics: pd.DataFrame, order: Order, caption: str) -> Table:
         "Value (interval)",
         "Chance",
         "Permuted",
-        "p",
-        "Permutations",
+        "p (permutations)",
         "n",
         "Drawn",
     )
@@ -153,16 +152,16 @@ def metrics_table(metrics: pd.DataFrame, order: Order, caption: str) -> Table:
                 value_cell(row),
                 Cell(score(row["metric"], row.get("chance")), number=True),
                 Cell(score(row["metric"], row.get("null_mean")), number=True),
-                Cell(_p(row), number=True),
-                Cell(count(row.get("n_permutations")), number=True),
-                Cell(f"{count(row.get('n'))} {text_or_dash(row.get('n_unit'))}", number=True),
-                Cell(
-                    f"{count(row.get('n_resampled'))} {text_or_dash(row.get('resampled'))}",
-                    number=True,
-                ),
+                Cell(_p(row), number=True, detail=f"({count(row.get('n_permutations'))})"),
+                _counted(row, "n", "n_unit"),
+                _counted(row, "n_resampled", "resampled"),
             )
         )
     return Table(caption, columns, tuple(rows))
+
+
+def _counted(row: Mapping[str, Any], number: str, unit: str) -> Cell:
+    return Cell(count(row.get(number)), number=True, detail=text_or_dash(row.get(unit)))
 
 
 def is_clear(row: Mapping[str, Any]) -> bool:

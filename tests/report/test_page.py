@@ -59,7 +59,7 @@ def test_every_score_stands_in_a_table(full, page):
         digits = 1 if row["metric"] in ("mean_rank", "median_rank") else 3
         value = percent(row["value"]) if share else decimal(row["value"], digits=digits)
         assert cells[2].startswith(" ".join(value.split())), (row, cells)
-        assert f"{row['n']} brain samples" in cells
+        assert cells[6] == f"{row['n']} brain samples"
     assert not [key for key in found if key[2] in DIRECTIONS.values()]
 
 
