@@ -36,7 +36,7 @@ def read_mapping(source: str | None, *, flag: str = "--options") -> tuple[dict[s
     if not source:
         return {}, flag
     where, text = flag, source
-    if "\n" not in source and len(source) < 1024 and Path(source).is_file():
+    if _names_a_file(source):
         where, text = source, Path(source).read_text(encoding="utf-8")
     try:
         content = yaml.safe_load(text)
@@ -50,6 +50,14 @@ def read_mapping(source: str | None, *, flag: str = "--options") -> tuple[dict[s
             "path of a YAML or JSON file."
         )
     return dict(content), where
+
+
+def _names_a_file(source: str) -> bool:
+    try:
+        return Path(source).is_file()
+    except OSError:
+        # Longer than a file name may be, so it is the text itself.
+        return False
 
 
 def options_help(*sections: type[Section]) -> str:

@@ -20,14 +20,14 @@ rule clip_pairs:
         f"{CLIP}/benchmarks/pairs_{{part}}.tsv"
     wildcard_constraints:
         part="|".join(PAIRS),
+    resources:
+        mem_mb=4000,
+        runtime=60,
     params:
         code=code("simulate"),
         n=lambda wildcards: PAIRS[wildcards.part][0],
         seed=lambda wildcards: PAIRS[wildcards.part][1],
         held_out=lambda wildcards: PAIRS[wildcards.part][2],
-    resources:
-        mem_mb=4000,
-        runtime=60,
     shell:
         "braindecode-clip simulate scenes --n {params.n} --seed {params.seed} {params.held_out}"
         " --out {output:q} > {log:q} 2>&1"
@@ -44,14 +44,14 @@ rule clip_train:
         f"{CLIP}/logs/train.log",
     benchmark:
         f"{CLIP}/benchmarks/train.tsv"
-    params:
-        code=code("clip"),
-        model=f"{CLIP}/model",
-        state=f"{CLIP}/state",
     threads: workflow.cores
     resources:
         mem_mb=4000,
         runtime=600,
+    params:
+        code=code("clip"),
+        model=f"{CLIP}/model",
+        state=f"{CLIP}/state",
     shell:
         "braindecode-clip clip train --recipe {input.recipe:q} --pairs {input.pairs:q}"
         " --validation {input.validation:q} --out {params.model:q} --state {params.state:q}"
@@ -69,12 +69,12 @@ rule clip_evaluate:
         f"{CLIP}/logs/evaluate.log",
     benchmark:
         f"{CLIP}/benchmarks/evaluate.tsv"
-    params:
-        code=code("clip"),
-        model=f"{CLIP}/model",
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        code=code("clip"),
+        model=f"{CLIP}/model",
     shell:
         "braindecode-clip clip evaluate --model {params.model:q} --pairs {input.heldout:q}"
         " --pairs {input.seen:q} --out {output:q} > {log:q} 2>&1"

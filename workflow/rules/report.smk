@@ -37,6 +37,9 @@ rule report:
         f"{LOGS}/report.log",
     benchmark:
         f"{BENCHMARKS}/report.tsv"
+    resources:
+        mem_mb=2000,
+        runtime=30,
     params:
         code=code("report"),
         study=options(STUDY),
@@ -44,9 +47,6 @@ rule report:
         backgrounds=" ".join(f"--background {s}={p!r}" for s, p in backgrounds().items()),
         stimuli=lambda wildcards, input: " ".join(f"--stimuli {s!r}" for s in input.stimuli),
         results=RESULTS,
-    resources:
-        mem_mb=2000,
-        runtime=30,
     shell:
         "braindecode-clip report --study {params.study:q} --results {params.results:q}"
         " {params.subjects} {params.backgrounds} {params.stimuli} --out {output:q} > {log:q} 2>&1"
