@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from braindecode_clip.evaluate.bootstrap import interval, resample, weighted_mean
+from braindecode_clip.evaluate.bootstrap import interval, resample, weighted_mean, wilson
 from braindecode_clip.metrics import expected_top_k
 
 
@@ -57,7 +57,8 @@ def pool_curve(
     curve = []
     for column, (k, size) in enumerate(points):
         value = float(hits[:, column].mean())
-        low, high, _ = interval(value, resamples, column, confidence=confidence, limits=(0.0, 1.0))
+        fallback = wilson(value, resamples.n_clusters, confidence=confidence)
+        low, high, _ = interval(value, resamples, column, confidence=confidence, fallback=fallback)
         curve.append(
             {
                 "metric": f"top_{k}",

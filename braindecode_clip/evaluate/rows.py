@@ -64,8 +64,8 @@ class Measured:
     ----------
     name : str
     value, chance : float
-    limits : (low, high) or None
-        Lowest and highest possible value, where there are any.
+    fallback : (low, high) or None
+        Interval where the bootstrap says nothing.
     sign : int
         -1 when less is better.
     definition : str
@@ -74,7 +74,7 @@ class Measured:
     name: str
     value: float
     chance: float
-    limits: tuple[float, float] | None
+    fallback: tuple[float, float] | None
     sign: int
     definition: str
 
@@ -106,7 +106,7 @@ def make_rows(
     rows = []
     for place, score in enumerate(measured):
         low, high, method = interval(
-            score.value, resamples, place, confidence=options.confidence, limits=score.limits
+            score.value, resamples, place, confidence=options.confidence, fallback=score.fallback
         )
         row = {
             "metric": score.name,

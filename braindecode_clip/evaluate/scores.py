@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from braindecode_clip import metrics
+from braindecode_clip.evaluate.bootstrap import wilson_of_mean, wilson_of_median
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,15 @@ class Score:
     def value(self, rank: np.ndarray, n_distractors: np.ndarray) -> np.ndarray:
         """Return the score of ranks (..., n_queries)."""
         return self.summary(self.per_query(rank, n_distractors), axis=-1)
+
+    def fallback(
+        self, rank: np.ndarray, n_distractors: np.ndarray, *, n_clusters: int, confidence: float
+    ) -> tuple[float, float]:
+        """Return the interval to give when the bootstrap has no spread."""
+        if not self.is_mean:
+            return wilson_of_median(rank, n_clusters, confidence=confidence)
+        value = float(self.value(rank, n_distractors))
+        return wilson_of_mean(value, self.limits(n_distractors), n_clusters, confidence=confidence)
 
     @property
     def is_mean(self) -> bool:

@@ -30,12 +30,13 @@ class Evaluation:
     Attributes
     ----------
     rows : list of dict
-        One a score and direction: metric, value, chance (of a guess), null_mean (mean under
-        permutation), n and n_unit, n_resampled and resampled, ci_low, ci_high, ci_method,
-        confidence, p (one-sided), n_permutations, permuted, ceiling, direction ("none" for
-        scores of single dimensions), n_gallery, definition, and the labels subject, roi,
-        split, encoder, decoder, gallery. None where a number is undefined; ``ceiling`` is None
-        until an attainable score is known.
+        One a score and direction: metric, value, chance (of a guess whose similarities have
+        nothing to do with one another), null_mean (mean under permutation: what these
+        predictions reach when the labels are wrong), n and n_unit, n_resampled and resampled,
+        ci_low, ci_high, ci_method, confidence, p (one-sided), n_permutations, permuted,
+        ceiling, direction ("none" for scores of single dimensions), n_gallery, definition, and
+        the labels subject, roi, split, encoder, decoder, gallery. None where a number is
+        undefined; ``ceiling`` is None until an attainable score is known.
     pool_curve : list of dict
         Labels, direction, metric, k, pool_size, value, chance, ci_low, ci_high.
     notes : list of str
@@ -164,7 +165,9 @@ def _identify(
             score.name,
             float(score.value(ranks, others)),
             score.chance(others),
-            score.limits(others),
+            score.fallback(
+                ranks, others, n_clusters=resamples.n_clusters, confidence=options.confidence
+            ),
             score.sign,
             score.definition,
         )

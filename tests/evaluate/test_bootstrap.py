@@ -13,6 +13,8 @@ from braindecode_clip.evaluate.bootstrap import (
     weighted_mean,
     weighted_median,
     wilson,
+    wilson_of_mean,
+    wilson_of_median,
 )
 
 
@@ -93,26 +95,44 @@ def test_wilson_is_scipys() -> None:
 def test_a_share_of_none_or_all_still_has_a_width(value: float) -> None:
     values = np.full((60, 1), value)
     found = resample(weighted_mean(values), np.arange(60), n_bootstrap=200, rng=rng_of(7))
-    low, high, method = interval(value, found, 0, limits=(0.0, 1.0))
+    fallback = wilson_of_mean(value, (0.0, 1.0), 60)
+    low, high, method = interval(value, found, 0, fallback=fallback)
     assert method == "wilson"
     assert (low, high) == pytest.approx(wilson(value, 60))
     assert high - low > 0.05
 
 
 def test_wilson_is_scaled_to_the_range_of_the_score() -> None:
-    found = resample(weighted_mean(np.ones((20, 1))), np.arange(20), n_bootstrap=200, rng=rng_of(8))
-    low, high, _ = interval(1.0, found, 0, limits=(1.0, 60.0))
+    low, high = wilson_of_mean(1.0, (1.0, 60.0), 20)
     assert low == 1.0
     assert high == pytest.approx(1 + 59 * wilson(0.0, 20)[1])
 
 
+def test_the_median_has_order_statistics() -> None:
+    values = np.arange(1.0, 101.0)
+    low, high = wilson_of_median(values, 100)
+    assert (low, high) == (40, 60)
+    few = wilson_of_median(values, 12)
+    assert few[0] < low < high < few[1]
+    assert wilson_of_median(np.r_[np.ones(60), np.arange(2, 26)], 12) == (1.0, 4.0)
+
+
+def test_replicates_on_one_side_give_a_t_interval() -> None:
+    draws = rng_of(9).normal(5.0, 0.1, (2000, 1))
+    low, high, method = interval(4.0, Resamples(draws, draws[:7], 7), 0)
+    assert method == "t"
+    assert (low + high) / 2 == pytest.approx(4.0)
+    half = np.sqrt(7 / 6) * stats.t.ppf(0.975, 6) * draws.std()
+    assert (high - low) / 2 == pytest.approx(half)
+
+
 def test_where_there_is_no_interval() -> None:
     one = resample(weighted_mean(np.ones((5, 1))), np.zeros(5), n_bootstrap=200, rng=rng_of(9))
-    assert interval(1.0, one, 0, limits=(0.0, 1.0))[2] == "none"
+    assert interval(1.0, one, 0, fallback=(0.0, 1.0))[2] == "none"
     flat = resample(weighted_mean(np.ones((5, 1))), np.arange(5), n_bootstrap=200, rng=rng_of(9))
     assert interval(1.0, flat, 0)[2] == "none"
     empty = Resamples(np.full((9, 1), np.nan), np.full((3, 1), np.nan), 3)
-    low, high, method = interval(float("nan"), empty, 0, limits=(0.0, 1.0))
+    low, high, method = interval(float("nan"), empty, 0, fallback=(0.0, 1.0))
     assert method == "none"
     assert np.isnan([low, high]).all()
 
@@ -139,7 +159,7 @@ def test_intervals_cover(n_clusters: int, size: int, share: float) -> None:
         level = np.clip(share + (size > 1) * 0.08 * rng.standard_normal(n_clusters), 0, 1)
         hits = (rng.random(len(clusters)) < level[clusters]).astype(float)
         found = resample(weighted_mean(hits[:, None]), clusters, n_bootstrap=400, rng=rng)
-        low, high, _ = interval(hits.mean(), found, 0, limits=(0.0, 1.0))
+        low, high, _ = interval(hits.mean(), found, 0, fallback=wilson(hits.mean(), n_clusters))
         covered += low <= share <= high
     # 92 % for runs: 7 or 12 clusters, discrete and skewed, do not reach 95 % exactly.
     promised = 0.95 if size == 1 else 0.92
