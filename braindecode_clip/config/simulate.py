@@ -49,7 +49,7 @@ class SimulateConfig(Section):
     )
 
     reliability: float = Field(
-        0.2,
+        0.25,
         ge=0,
         lt=1,
         description="Expected single-trial reliability of responsive voxels: the share (0 to 1) "
