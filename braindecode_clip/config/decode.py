@@ -76,19 +76,23 @@ class MLPConfig(Section):
         default=0.1, gt=0, description="Temperature of the contrastive loss. Default 0.1."
     )
     learning_rate: float = Field(
-        default=1e-3, gt=0, description="Peak of the one-cycle schedule. Default 0.001."
+        default=2e-3, gt=0, description="Peak of the one-cycle schedule. Default 0.002."
     )
     weight_decay: float = Field(
         default=0.01, ge=0, description="Decoupled weight decay of AdamW. Default 0.01."
     )
-    batch_size: int = Field(default=64, ge=2, description="Rows of a step. Default 64.")
+    batch_size: int = Field(
+        default=128,
+        ge=2,
+        description="Rows of a step, at most a quarter of the training rows. Default 128.",
+    )
     max_epochs: int = Field(
-        default=60, ge=1, description="Passes over the training rows. Default 60."
+        default=50, ge=1, description="Passes over the training rows. Default 50."
     )
     patience: int = Field(
-        default=15,
+        default=12,
         ge=1,
-        description="Epochs without a better validation loss after which a fit stops. Default 15.",
+        description="Epochs without a better validation loss after which a fit stops. Default 12.",
     )
     validation: float = Field(
         default=0.125,
@@ -98,10 +102,10 @@ class MLPConfig(Section):
         "and calibration. Default 0.125.",
     )
     n_members: int = Field(
-        default=2,
+        default=3,
         ge=1,
         description="Networks whose predictions are averaged; each holds out another part of "
-        "train. Default 2.",
+        "train. Default 3.",
     )
     calibration: Calibration = Field(default="spread", description=_CALIBRATION)
 

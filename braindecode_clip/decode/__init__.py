@@ -1,10 +1,14 @@
 """From voxels to embeddings: ridge, MLP, calibration, and the fit over folds."""
 
+from typing import TYPE_CHECKING, Any
+
 from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration
 from braindecode_clip.decode.fit import apply_decoder, decode
 from braindecode_clip.decode.fitted import FittedDecoder, FoldDecoder, NamedArray, predict_samples
-from braindecode_clip.decode.mlp import MLPDecoder
 from braindecode_clip.decode.ridge import RidgeDecoder
+
+if TYPE_CHECKING:
+    from braindecode_clip.decode.mlp import MLPDecoder
 
 __all__ = [
     "FittedDecoder",
@@ -18,3 +22,12 @@ __all__ = [
     "fit_calibration",
     "predict_samples",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the MLP when it is asked for: ridge alone should not wait for torch."""
+    if name == "MLPDecoder":
+        from braindecode_clip.decode.mlp import MLPDecoder
+
+        return MLPDecoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

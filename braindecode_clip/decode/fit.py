@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,10 +16,12 @@ from braindecode_clip.decode.fitted import (
     named_arrays,
     predict_samples,
 )
-from braindecode_clip.decode.mlp import MLPDecoder
 from braindecode_clip.decode.ridge import RidgeDecoder
 from braindecode_clip.errors import DataError, LeakageError
 from braindecode_clip.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from braindecode_clip.decode.mlp import MLPDecoder
 
 Config = RidgeConfig | MLPConfig
 
@@ -243,6 +245,9 @@ def make_estimator(config: Config, *, n_groups: int, seed: int) -> RidgeDecoder 
             "out_of_fold": True,
         }
         return RidgeDecoder(**options)
+    # Ridge alone should not wait for torch.
+    from braindecode_clip.decode.mlp import MLPDecoder
+
     return MLPDecoder(**options, random_state=seed)
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from braindecode_clip.artifacts import VoxelSpace
 from braindecode_clip.checks import Problems
 from braindecode_clip.decode.calibrate import apply_calibration
-from braindecode_clip.decode.mlp import MLPDecoder, predict_from_arrays
 from braindecode_clip.decode.ridge import RidgeDecoder
 from braindecode_clip.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from braindecode_clip.decode.mlp import MLPDecoder
 
 KINDS = ("ridge", "mlp")
 
@@ -145,6 +147,9 @@ def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.nda
     if kind == "ridge":
         raw = X @ decoder.array("coef") + decoder.array("intercept")
     else:
+        # Ridge alone should not wait for torch.
+        from braindecode_clip.decode.mlp import predict_from_arrays
+
         raw = predict_from_arrays({item.name: item.data for item in decoder.arrays}, X)
     return apply_calibration(raw, decoder.gain, decoder.offset)
 

@@ -33,6 +33,8 @@ EIGH_PRODUCTS = 4.5
 #: Rows per voxel up to which the rows are decomposed. Just above 1 the residual matrix of the
 #: primal form is almost singular, as training folds have about as many rows as voxels.
 DUAL_RATIO = 1.3
+#: Pivots below this many roundings have lost the penalty: a row predicts itself.
+SMALL_PIVOT = 1000
 
 
 class NotPositiveError(ArithmeticError):
@@ -139,10 +141,12 @@ class BlockRoute:
         if self.base:
             blocks += self.base * (np.eye(n_rows) - 1 / len(self.factor)).astype(blocks.dtype)
         (potrf,) = scipy.linalg.get_lapack_funcs(("potrf",), (blocks,))
-        factors = []
+        eps, factors = np.finfo(blocks.dtype).eps, []
         for block in blocks:
             lower, info = potrf(block.T, lower=1, overwrite_a=1, clean=0)
-            if info:
+            # Without a base all terms are positive and a small pivot is as exact as a large
+            # one; with it, small pivots are what is left of a difference.
+            if info or (self.base and lower.diagonal().min() ** 2 < SMALL_PIVOT * eps):
                 raise NotPositiveError
             factors.append(lower)
         return factors

@@ -42,17 +42,17 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         is used.
     temperature : float, default 0.1
         Of the contrastive loss.
-    learning_rate : float, default 1e-3
+    learning_rate : float, default 2e-3
         Peak of the schedule.
     weight_decay : float, default 0.01
-    batch_size : int, default 64
+    batch_size : int, default 128
         Rows of a step; at most a quarter of the training rows.
-    max_epochs : int, default 60
-    patience : int, default 15
+    max_epochs : int, default 50
+    patience : int, default 12
         Epochs without a better validation loss after which a member stops.
     validation : float, default 0.125
         Share of the groups that a member holds out.
-    n_members : int, default 2
+    n_members : int, default 3
     random_state : int, RandomState or None, default None
         Seeds partition, initial weights, order and dropout. Two fits with one int on one
         machine and number of threads are equal bit for bit (CPU).
@@ -87,13 +87,13 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         cosine: float = 0.0,
         mse: float = 0.0,
         temperature: float = 0.1,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
-        batch_size: int = 64,
-        max_epochs: int = 60,
-        patience: int = 15,
+        batch_size: int = 128,
+        max_epochs: int = 50,
+        patience: int = 12,
         validation: float = 0.125,
-        n_members: int = 2,
+        n_members: int = 3,
         random_state: Any = None,
         device: str = "auto",
     ) -> None:

@@ -26,6 +26,8 @@ ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 7, 20))
 RESIDUAL_BYTES = 2**26
 #: A penalty at the end of the grid matters where the target is predicted at all (R²).
 EDGE_R2 = 0.01
+#: Share of such targets above which the grid is called too narrow.
+EDGE_SHARE = 0.25
 
 
 class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -180,7 +182,7 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         predicted = -self.best_score_ < (1 - EDGE_R2) * spread
         ends = (alphas.min(), alphas.max())
         self.at_edge_ = predicted & np.isin(self.alpha_, ends)
-        if len(alphas) > 1 and self.at_edge_.mean() > 0.1:
+        if len(alphas) > 1 and self.at_edge_.mean() > EDGE_SHARE:
             logger.warning(
                 "ridge: the best penalty of %d of %d targets lies at the end of the grid "
                 "(%g to %g): widen 'alphas'.",
