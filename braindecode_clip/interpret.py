@@ -70,6 +70,11 @@ def activation_pattern(
         Shapes that do not fit, fewer than two samples, or constant predictions.
     """
     scores, lengths, axes = _leading(responses, predicted, variance)
+    if not len(lengths):
+        raise DataError(
+            "activation pattern: the predictions are the same for all samples, so no voxel goes "
+            "with them. The decoder has learnt nothing but the mean."
+        )
     centred = responses - np.mean(responses, axis=0, dtype=np.float64)
     return (centred.T @ scores / lengths) @ axes
 
@@ -94,7 +99,7 @@ def pattern_strength(
     -------
     ndarray (n_voxels,) float64
         In the unit of the responses: 0 to the voxel's standard deviation, so 0 to 1 where they
-        are z-scored.
+        are z-scored. Zero everywhere for a decoder that predicts the same for all samples.
     """
     scores, _, _ = _leading(responses, predicted, variance)
     centred = responses - np.mean(responses, axis=0, dtype=np.float64)
@@ -104,7 +109,10 @@ def pattern_strength(
 def _leading(
     responses: np.ndarray, predicted: np.ndarray, variance: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return unit scores (n, r), singular values (r,) and axes (r, n_dims) of predictions."""
+    """Return unit scores (n, r), singular values (r,) and axes (r, n_dims) of predictions.
+
+    r is 0 where the predictions are the same for all samples.
+    """
     responses, predicted = np.asarray(responses), np.asarray(predicted, dtype=np.float64)
     problems = Problems("activation pattern")
     if responses.ndim != 2 or predicted.ndim != 2 or len(responses) != len(predicted):
@@ -119,10 +127,7 @@ def _leading(
     scores, lengths, axes = np.linalg.svd(centred, full_matrices=False)
     rounding = np.abs(predicted).max(initial=0.0) * np.finfo(np.float32).eps
     if lengths[0] <= rounding * np.sqrt(centred.size):
-        raise DataError(
-            "activation pattern: the predictions are the same for all samples, so no voxel goes "
-            "with them. The decoder has learnt nothing but the mean."
-        )
+        return scores[:, :0], lengths[:0], axes[:0]
     held = np.cumsum(lengths**2) / np.sum(lengths**2)
     n_kept = int(np.searchsorted(held, variance - 1e-12)) + 1
     # Centring takes one direction away; what is left of it is rounding, at any share.

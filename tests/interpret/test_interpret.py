@@ -95,7 +95,7 @@ def test_more_dimensions_than_samples() -> None:
 )
 def test_refusals(responses: np.ndarray, predicted: np.ndarray, words: str) -> None:
     with pytest.raises(DataError, match=words):
-        pattern_strength(responses, predicted)
+        activation_pattern(responses, predicted)
 
 
 def truth(voxels: object, embeddings: object) -> list[np.ndarray]:
@@ -181,3 +181,8 @@ def test_embeddings_of_another_encoder_are_refused(
     _, embeddings = make_voxels()
     with pytest.raises(DataError, match="model: 'tiny' != 'other'"):
         dimension_table(predictions, replace(embeddings, fingerprint={"model": "other"}))
+
+
+def test_a_decoder_that_predicts_only_the_mean_has_no_strength_anywhere() -> None:
+    strength = pattern_strength(np.eye(5, 3), np.full((5, 2), 0.1, dtype=np.float32))
+    np.testing.assert_array_equal(strength, np.zeros(3))
