@@ -31,6 +31,8 @@ class Dot:
         Decides colour and marker.
     value, low, high, chance : float
         Shares (0 to 1); NaN where unknown.
+    null : float
+        Mean with permuted labels, where that is not chance; NaN elsewhere.
     """
 
     row: str
@@ -39,6 +41,7 @@ class Dot:
     low: float
     high: float
     chance: float
+    null: float = np.nan
 
 
 def accuracy_figure(panels: Mapping[str, Sequence[Dot]], series: Sequence[str]) -> Figure:
@@ -67,7 +70,8 @@ def accuracy_figure(panels: Mapping[str, Sequence[Dot]], series: Sequence[str]) 
         axes[0].set_yticks(range(len(rows)), rows)
         axes[0].set_ylim(len(rows) - 0.5, -0.5)
         figure.supxlabel("share correct (%)", fontsize=10.5, color=theme.MUTED)
-        handles, labels = _legend_entries(axes[0], series)
+        permuted = any(np.isfinite(dot.null) for dots in panels.values() for dot in dots)
+        handles, labels = _legend_entries(axes[0], series, permuted=permuted)
         figure.legend(handles, labels, loc="outside upper right", ncols=6, handletextpad=0.4)
     return figure
 
@@ -82,9 +86,11 @@ def _draw_dots(axis: Axes, dots: Sequence[Dot], rows: list[str], series: Sequenc
             axis.plot(
                 [100 * dot.low, 100 * dot.high], [y, y], color=look["color"], lw=2.6, alpha=0.5
             )
-        if np.isfinite(dot.chance):
-            half = 0.42 * step
-            axis.plot([100 * dot.chance] * 2, [y - half, y + half], color=theme.CHANCE, lw=2.2)
+        half = 0.42 * step
+        for guess, dashes in ((dot.chance, "-"), (dot.null, (0, (1, 1)))):
+            if np.isfinite(guess):
+                ends = [y - half, y + half]
+                axis.plot([100 * guess] * 2, ends, color=theme.CHANCE, lw=2.2, ls=dashes)
         axis.plot(
             100 * dot.value,
             y,
@@ -110,12 +116,18 @@ def _look(place: int) -> dict[str, str]:
     }
 
 
-def _legend_entries(axis: Axes, series: Sequence[str]) -> tuple[list[object], list[str]]:
+def _legend_entries(
+    axis: Axes, series: Sequence[str], *, permuted: bool
+) -> tuple[list[object], list[str]]:
     handles = [
         axis.plot([], [], **_look(place), markersize=7.5, lw=2.6)[0] for place in range(len(series))
     ]
-    (chance,) = axis.plot([], [], color=theme.CHANCE, lw=0, marker="|", ms=11, mew=2.2)
-    return [*handles, chance], [*series, "chance"]
+    labels = [*series, "chance"]
+    handles += axis.plot([], [], color=theme.CHANCE, lw=0, marker="|", ms=11, mew=2.2)
+    if permuted:
+        handles += axis.plot([], [], color=theme.CHANCE, lw=2.2, ls=(0, (1, 1)))
+        labels.append("permuted labels")
+    return handles, labels
 
 
 def pool_figure(

@@ -16,10 +16,11 @@ from braindecode_clip.artifacts import Retrieval
 from braindecode_clip.report import maps, records, sections, tables
 from braindecode_clip.report.content import CONDITION, Inputs
 from braindecode_clip.report.examples import Example, choose_examples, confusion
+from braindecode_clip.report.headline import headlines
 from braindecode_clip.report.methods import methods_text
 from braindecode_clip.report.numbers import THIN, count, decimal
 from braindecode_clip.report.pictures import Picture, embed_pictures
-from braindecode_clip.report.results import Order, interval_level, label_text, matching, statements
+from braindecode_clip.report.results import DIRECTIONS, Order, interval_level, label_text, matching
 
 _LARGEST_CONFUSION = 20
 _GROUP_TITLES = {
@@ -50,8 +51,10 @@ def build_page(inputs: Inputs) -> str:
         "description": inputs.study.report.description,
         "overview": _overview(order),
         "lead": _lead(has_pictures),
-        "statements": statements(inputs.metrics, order, things=_things(inputs, has_pictures)),
-        "notes": inputs.notes,
+        "headlines": headlines(
+            inputs.study, inputs.metrics, order, things=_things(inputs, has_pictures)
+        ),
+        "notes": [_spell_out(note) for note in inputs.notes],
         "resampled": " or ".join(dict.fromkeys(map(str, inputs.metrics["resampled"]))),
         "level": interval_level(inputs.metrics),
         "accuracy": sections.accuracy_blocks(inputs, order, studio),
@@ -117,6 +120,13 @@ def _overview(order: Order) -> str:
     plural = {"gallery": "galleries", "roi": "ROIs"}
     many = [f"{n} {plural.get(label, label + 's')}" for label, n in counted]
     return "Compared here: " + ", ".join(many + fixed) + "."
+
+
+def _spell_out(note: str) -> str:
+    """Name directions as the rest of the page does."""
+    for direction, name in DIRECTIONS.items():
+        note = note.replace(direction, name)
+    return note[:1].upper() + note[1:]
 
 
 def _things(inputs: Inputs, has_pictures: bool) -> dict[tuple[str, ...], str]:
@@ -222,7 +232,7 @@ def _lay_out(
     seen = thing(example.stimulus_id)
     what = [captions.get(example.stimulus_id, ""), repeats]
     if seen["picture"] is None and len(example.group) <= 24:
-        what.append(f"run {example.group}")
+        what.append(example.group)
     return {
         "seen": seen,
         "rank": f"rank {rank} of {count(example.n_gallery)}",

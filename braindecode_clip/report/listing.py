@@ -61,6 +61,7 @@ def list_results(
             "roi": roi,
             "kind": "pattern",
             "path": result_path(results, "pattern", subject=subject, **{**first, "roi": roi}),
+            **{key: first[key] for key in ("split", "encoder", "decoder")},
         }
         for subject in subjects
         for roi in labels["roi"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from braindecode_clip.report.brains import MapStyle, brain_figure
 from braindecode_clip.report.content import Inputs, VoxelMap
 from braindecode_clip.report.numbers import count, quantity
 from braindecode_clip.report.results import Order
-from braindecode_clip.report.sections import Block, Studio
+from braindecode_clip.report.sections import Block, Drawing, Studio
 
 #: Figures narrower than this (inches) shrink on a phone; others scroll.
 _SMALL_IN = 5.0
@@ -32,40 +34,49 @@ MAP_CAPTIONS = {
 
 
 def brain_blocks(inputs: Inputs, order: Order, studio: Studio) -> list[Block]:
-    """One block for each kind of map; the voxels of a subject's regions share a figure."""
+    """One block for each kind of map; the voxels of a subject's regions share a figure.
+
+    Where the brain is a slice or two, all maps fit into one block, side by side.
+    """
     blocks = []
-    for kind, style in MAP_STYLES.items():
+    for kind in MAP_STYLES:
         merged = _merge_maps([item for item in inputs.maps if item.kind == kind], order)
-        drawings = []
-        for item, rois in merged:
-            finite = item.values[np.isfinite(item.values)]
-            figure = brain_figure(
-                item.values,
-                item.affine,
-                style,
-                background=inputs.backgrounds.get(item.subject),
-                n_slices=inputs.study.report.slices,
-            )
-            regions = f"region{'s' if len(rois) > 1 else ''} {', '.join(rois)}"
-            of = "".join(
-                f", {key} {item.labels[key]}" for key in ("decoder",) if key in item.labels
-            )
-            drawings.append(
-                studio.draw(
-                    figure,
-                    alt=f"{MAP_TITLES[kind]}, subject {item.subject}, {regions}{of}: median "
-                    f"{np.median(finite):.2f}, range {finite.min():.2f} to {finite.max():.2f} "
-                    f"{style.label} in {len(finite)} voxels".replace("\n", " "),
-                    caption=f"Subject {item.subject}, {regions}{of}: {count(len(finite))} voxels, "
-                    f"median {quantity(np.median(finite))}, largest {quantity(finite.max())}.",
-                    small=figure.get_figwidth() < _SMALL_IN,
-                )
-            )
+        drawings = tuple(_draw(item, rois, inputs, studio) for item, rois in merged)
         if drawings:
-            blocks.append(
-                Block(MAP_TITLES[kind], tuple(drawings), folded=False, intro=MAP_CAPTIONS[kind])
-            )
+            blocks.append(Block(MAP_TITLES[kind], drawings, folded=False, intro=MAP_CAPTIONS[kind]))
+    if len(blocks) > 1 and all(item.small for block in blocks for item in block.drawings):
+        together = tuple(
+            replace(item, caption=f"{block.title}. {item.caption} {block.intro}")
+            for block in blocks
+            for item in block.drawings
+        )
+        return [Block("Voxel maps", together, folded=False)]
     return blocks
+
+
+def _draw(item: VoxelMap, rois: list[str], inputs: Inputs, studio: Studio) -> Drawing:
+    style = MAP_STYLES[item.kind]
+    finite = item.values[np.isfinite(item.values)]
+    figure = brain_figure(
+        item.values,
+        item.affine,
+        style,
+        background=inputs.backgrounds.get(item.subject),
+        n_slices=inputs.study.report.slices,
+    )
+    what = f"subject {item.subject}, region{'s' if len(rois) > 1 else ''} {', '.join(rois)}"
+    what += f", decoder {item.labels['decoder']}" if "decoder" in item.labels else ""
+    numbers = (
+        f"{count(len(finite))} voxels, median {quantity(np.median(finite))}, largest "
+        f"{quantity(finite.max())}"
+    )
+    unit = style.label.replace("\n", " ")
+    return studio.draw(
+        figure,
+        alt=f"{MAP_TITLES[item.kind]}, {what}: {numbers} ({unit})",
+        caption=f"{what[:1].upper()}{what[1:]}: {numbers}.",
+        small=figure.get_figwidth() < _SMALL_IN,
+    )
 
 
 def _merge_maps(maps: list[VoxelMap], order: Order) -> list[tuple[VoxelMap, list[str]]]:

@@ -15,11 +15,8 @@ from braindecode_clip.report.content import CONDITION
 from braindecode_clip.report.numbers import (
     MINUS,
     NOTHING,
-    THIN,
-    count,
     decimal,
     is_number,
-    p_value,
     percent,
 )
 
@@ -57,7 +54,6 @@ _NAMES = {
 TOP_1, PAIRWISE = "top_1", "pairwise"
 #: A null further from chance than this is told to the reader beside the score.
 _NULL_TOLERANCE = 0.02
-_SAMPLES = "brain samples"
 
 
 def label_text(label: str, name: object) -> str:
@@ -151,90 +147,25 @@ def matching(table: pd.DataFrame, **labels: str) -> pd.DataFrame:
     return table[keep]
 
 
-@dataclass(frozen=True)
-class Statement:
-    """One result in plain words, with its interval as percent for drawing."""
-
-    subject: str
-    labels: str
-    value: str
-    sentence: str
-    percent: float
-    low: float | None
-    high: float | None
-    chance: float | None
-    above_chance: bool
+def is_clear(row: Mapping[str, Any]) -> bool:
+    """Tell whether the whole interval is better than chance and than permuted labels."""
+    if not all(is_number(row.get(key)) for key in ("ci_low", "ci_high", "chance")):
+        return False
+    guesses = [
+        row["chance"],
+        row["null_mean"] if is_number(row.get("null_mean")) else row["chance"],
+    ]
+    if is_rank(str(row["metric"])):
+        return row["ci_high"] < min(guesses)
+    return row["ci_low"] > max(guesses)
 
 
-def statements(
-    metrics: pd.DataFrame, order: Order, *, things: Mapping[tuple[str, ...], str]
-) -> dict[str, list[Statement]]:
-    """Say top-1 identification of every subject for every decoder and setting.
-
-    Parameters
-    ----------
-    metrics : DataFrame
-        One row a metric, condition and direction.
-    order : Order
-    things : mapping
-        Condition (names in the order of :data:`CONDITION`) to what its samples are, in the
-        plural: "pictures", "stimuli"; "brain samples" for conditions that are absent.
-
-    Returns
-    -------
-    dict of str to list of Statement
-        Subject to its statements; the region is the first of the config, so that it is not
-        chosen by its result.
-    """
-    found: dict[str, list[Statement]] = {subject: [] for subject in order.names["subject"]}
-    rows = matching(metrics, metric=TOP_1, direction=BRAIN_TO_IMAGE)
-    rows = order.sort(matching(rows, roi=order.names["roi"][0]))
-    for row in rows.to_dict("records"):
-        condition = tuple(str(row[label]) for label in CONDITION)
-        found[str(row["subject"])].append(_state(row, order, things.get(condition, _SAMPLES)))
-    return {subject: items for subject, items in found.items() if items}
-
-
-def _state(row: Mapping[str, Any], order: Order, thing: str) -> Statement:
-    named = [row["decoder"]]
-    named += [label_text(label, row[label]) for label in order.varying(SETTING)]
-    n_correct = row["value"] * row["n"]
-    whole = abs(n_correct - round(n_correct)) < 1e-6
-    number = count(n_correct) if whole else decimal(n_correct, digits=1)
-    sentence = (
-        f"Subject {row['subject']}, {', '.join(map(str, named))}: {number} of {count(row['n'])} "
-        f"{thing} found ({percent(row['value'])}, {interval_text(row)}chance "
-        f"{percent(row['chance'])}{_null_text(row)}; {_p_text(row)})."
-    )
-    low, high, chance = (
-        100 * float(row[key]) if is_number(row.get(key)) else None
-        for key in ("ci_low", "ci_high", "chance")
-    )
-    return Statement(
-        subject=str(row["subject"]),
-        labels=" · ".join(map(str, named)),
-        value=percent(row["value"]),
-        sentence=sentence,
-        percent=100 * float(row["value"]),
-        low=low,
-        high=high,
-        chance=chance,
-        above_chance=low is not None and chance is not None and low > chance,
-    )
-
-
-def _null_text(row: Mapping[str, Any]) -> str:
-    """Say what permuted labels reach, where that is not chance."""
+def null_apart(row: Mapping[str, Any]) -> float | None:
+    """Return the mean under permuted labels where that is not chance, as a share."""
     null = row.get("null_mean")
     if not is_number(null) or abs(null - row["chance"]) <= _NULL_TOLERANCE:
-        return ""
-    return f", permuted labels {percent(null)}"
-
-
-def _p_text(row: Mapping[str, Any]) -> str:
-    if not is_number(row.get("p")):
-        return "no permutation test"
-    return f"p{THIN}{p_value(row['p'], n_permutations=row.get('n_permutations'))}"
+        return None
+    return float(null)
 
 
 def interval_text(row: Mapping[str, Any]) -> str:

@@ -28,6 +28,7 @@ from braindecode_clip.report.results import (
     label_text,
     matching,
     metric_name,
+    null_apart,
     series_names,
 )
 from braindecode_clip.report.tables import Table, summary_table
@@ -108,7 +109,13 @@ def _accuracy_panels(rows: pd.DataFrame, order: Order) -> dict[str, list[Dot]]:
                 float(row.get(key, np.nan)) if row.get(key) is not None else np.nan
                 for key in ("value", "ci_low", "ci_high", "chance")
             ]
-            dot = Dot(order.row_label(row), str(row["decoder"]), *numbers)
+            null = null_apart(row)
+            dot = Dot(
+                order.row_label(row),
+                str(row["decoder"]),
+                *numbers,
+                np.nan if null is None else null,
+            )
             panels.setdefault(metric_name(metric), []).append(dot)
     return panels
 

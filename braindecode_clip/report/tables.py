@@ -21,7 +21,7 @@ from braindecode_clip.report.results import (
     TOP_1,
     Order,
     interval,
-    is_rank,
+    is_clear,
     metric_name,
     score,
 )
@@ -162,15 +162,6 @@ def metrics_table(metrics: pd.DataFrame, order: Order, caption: str) -> Table:
 
 def _counted(row: Mapping[str, Any], number: str, unit: str) -> Cell:
     return Cell(count(row.get(number)), number=True, detail=text_or_dash(row.get(unit)))
-
-
-def is_clear(row: Mapping[str, Any]) -> bool:
-    """Tell whether the whole interval lies on the better side of chance."""
-    if not all(is_number(row.get(key)) for key in ("ci_low", "ci_high", "chance")):
-        return False
-    if is_rank(str(row["metric"])):
-        return row["ci_high"] < row["chance"]
-    return row["ci_low"] > row["chance"]
 
 
 def definitions(metrics: pd.DataFrame) -> list[tuple[str, str]]:

@@ -130,6 +130,6 @@ def _open_tag(match: re.Match[str]) -> str:
     width = float(match.group(1).split()[2])
     # Points become CSS pixels one to one and a third: the natural size of the type.
     return (
-        f'<svg viewBox="{match.group(1)}" style="max-width:{width * 4 / 3:.0f}px" '
+        f'<svg viewBox="{match.group(1)}" style="--natural:{width * 4 / 3:.0f}px" '
         'aria-hidden="true" focusable="false">'
     )

@@ -14,11 +14,12 @@ from braindecode_clip.report import numbers
 from braindecode_clip.report.brains import MapStyle, brain_figure
 from braindecode_clip.report.examples import choose_examples, confusion
 from braindecode_clip.report.figures import Dot, accuracy_figure
+from braindecode_clip.report.headline import headlines
 from braindecode_clip.report.inputs import read_inputs
 from braindecode_clip.report.methods import methods_text
-from braindecode_clip.report.results import Order, is_share, statements
+from braindecode_clip.report.results import Order, is_clear, is_share
 from braindecode_clip.report.sources import SOURCES, Citations
-from braindecode_clip.report.tables import is_clear, metrics_table
+from braindecode_clip.report.tables import metrics_table
 from braindecode_clip.report.theme import to_svg
 
 
@@ -169,21 +170,27 @@ def test_names_stand_in_the_order_of_the_config(small):
 
 def test_statement_tells_a_null_away_from_chance(small):
     order = Order.of(small.study, small.metrics)
-    (usual,) = statements(small.metrics, order, things={})["1"]
-    assert "permuted labels" not in usual.sentence and usual.above_chance
-    shifted = small.metrics.assign(null_mean=0.3)
-    (told,) = statements(shifted, order, things={})["1"]
-    assert "permuted labels 30.0" in told.sentence
-    untested = small.metrics.assign(p=None, ci_low=None, ci_high=None)
-    (bare,) = statements(untested, order, things={})["1"]
+
+    def only(metrics: pd.DataFrame):
+        (group,) = headlines(small.study, metrics, order, things={})["1"]
+        assert "7 candidates" in group.note
+        return group.statements[0]
+
+    usual = only(small.metrics)
+    assert "permuted labels" not in usual.sentence and usual.null is None
+    told = only(small.metrics.assign(null_mean=0.3))
+    assert "permuted labels 30.0" in told.sentence and told.null == pytest.approx(30)
+    bare = only(small.metrics.assign(p=None, ci_low=None, ci_high=None))
     assert "no permutation test" in bare.sentence and "CI" not in bare.sentence
-    assert not bare.above_chance
+    assert bare.low is None
 
 
 def test_less_is_better_for_ranks_alone():
     row = {"ci_low": 0.6, "ci_high": 0.8, "chance": 0.5}
     assert is_clear({"metric": "mean_reciprocal_rank", **row})
     assert not is_clear({"metric": "mean_rank", **row})
+    assert not is_clear({"metric": "top_1", "null_mean": 0.7, **row})
+    assert is_clear({"metric": "top_1", "null_mean": 0.1, **row})
     assert is_clear({"metric": "median_rank", "ci_low": 1.0, "ci_high": 3.0, "chance": 4.0})
     assert is_share("top_10") and not is_share("r2_mean")
 
