@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,8 +118,3 @@ def confusion(retrieval: Retrieval) -> pd.DataFrame:
     for column in np.unique(retrieval.true_index):
         table[column] = weights[retrieval.true_index == column].mean(axis=0)
     return pd.DataFrame(table, index=names, columns=names)
-
-
-def information(retrieval: Retrieval) -> Mapping[str, str]:
-    """Return the labels of a retrieval as text."""
-    return {str(key): str(value) for key, value in retrieval.info.items()}

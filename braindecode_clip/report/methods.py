@@ -157,7 +157,11 @@ def _voxels(inputs: Inputs, cite: Citations) -> list[str]:
         if done
     ]
     if averaged:
-        sentences.append(f"Repeats of a {_and(averaged)} stimulus were averaged.")
+        within = any(split.scheme != "stimulus" for split in inputs.study.splits)
+        sentences.append(
+            f"Repeats of a {_and(averaged)} stimulus were averaged"
+            f"{', within a run where runs or categories are held out' if within else ''}."
+        )
     sentences += [_split(item, inputs.counts) for item in inputs.study.splits]
     if inputs.counts:
         sentences.append(
