@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from braindecode_clip.clip.data import Pairs
 from braindecode_clip.clip.encoders import ClipEncoder
 from braindecode_clip.clip.recall import POOL_SIZE, pooled_recall
 from braindecode_clip.clip.zero_shot import class_vectors, zero_shot_accuracy
@@ -39,7 +38,8 @@ class ZeroShotTask:
 
 def evaluate_model(
     encoder: ClipEncoder,
-    pairs: Pairs,
+    pictures: Sequence[Image.Image],
+    captions: Sequence[str],
     *,
     tasks: Mapping[str, ZeroShotTask],
     seed: int = 0,
@@ -51,8 +51,10 @@ def evaluate_model(
     ----------
     encoder : ClipEncoder
         The model.
-    pairs : Pairs
-        Held-out pairs; the first wording of each is used.
+    pictures : sequence of PIL images (n,)
+        Held-out pictures of any size.
+    captions : sequence of str (n,)
+        One caption for each.
     tasks : mapping of str to ZeroShotTask
         May be empty.
     seed : int
@@ -67,11 +69,12 @@ def evaluate_model(
         :class:`~braindecode_clip.clip.recall.Recall`) and ``zero_shot`` (fields of
         :class:`~braindecode_clip.clip.zero_shot.Accuracy` by task).
     """
-    images = encoder.encode_image([Image.fromarray(picture) for picture in pairs.images])
-    captions = pairs.captions[:, 0]
-    texts = encoder.encode_text(captions.tolist())
+    images = encoder.encode_image(pictures)
+    texts = encoder.encode_text(list(captions))
     rng = np.random.default_rng(seed)
-    to_text, to_image = pooled_recall(images, texts, captions, rng=rng, pool_size=pool_size)
+    to_text, to_image = pooled_recall(
+        images, texts, np.asarray(captions), rng=rng, pool_size=pool_size
+    )
     zero_shot = {}
     for name, task in tasks.items():
         classes = class_vectors(encoder, task.class_names, task.templates)
@@ -79,7 +82,7 @@ def evaluate_model(
         labels = [index[label] for label in task.labels]
         zero_shot[name] = asdict(zero_shot_accuracy(images[task.rows], classes, labels))
     return {
-        "n_pairs": len(pairs),
+        "n_pairs": len(captions),
         "image_to_text": asdict(to_text),
         "text_to_image": asdict(to_image),
         "zero_shot": zero_shot,

@@ -53,3 +53,48 @@ class MaskedClipLoss(open_clip.ClipLoss):
         return (
             functional.cross_entropy(per_image, target) + functional.cross_entropy(per_text, target)
         ) / 2
+
+
+class WordLoss(torch.nn.Module):
+    r"""Predict the words of a caption from its picture.
+
+    With the picture's vector :math:`f_i` before normalisation, a linear layer
+    :math:`(W, b)` and the distinct words :math:`T_i` of the caption,
+
+    .. math:: \ell = -\frac{1}{n} \sum_i \frac{1}{|T_i|} \sum_{t \in T_i}
+        \log \operatorname{softmax}(W f_i + b)_t
+
+    (Joulin et al. 2016, "Learning visual features from large weakly supervised data",
+    equation 1). In a batch of random pairs a picture is told from the others by colours and
+    grounds alone, so the contrastive loss learns shapes late; this loss asks for every word
+    from the first step.
+
+    Parameters
+    ----------
+    n_dims : int
+        Dimensions of the pictures' vectors.
+    vocab_size : int
+        Number of token ids.
+    ignored : tuple of int
+        Ids that are no words (padding, end).
+    """
+
+    def __init__(self, n_dims: int, vocab_size: int, *, ignored: tuple[int, ...]) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(n_dims, vocab_size)
+        self.ignored = ignored
+
+    def forward(self, image_features: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss of a batch.
+
+        Parameters
+        ----------
+        image_features : Tensor (n, n_dims)
+            Before normalisation.
+        tokens : Tensor (n, context_length) int64
+            Each row holds at least one word.
+        """
+        scores = functional.log_softmax(self.head(image_features), dim=1)
+        present = torch.zeros_like(scores).scatter_(1, tokens, 1.0)
+        present[:, list(self.ignored)] = 0.0
+        return -((scores * present).sum(dim=1) / present.sum(dim=1)).mean()

@@ -106,7 +106,20 @@ def build_model(recipe: ClipRecipe, tokenizer: WordTokenizer) -> torch.nn.Module
             ) from error
     with torch.no_grad():
         model.logit_scale.fill_(math.log(recipe.training.logit_scale_init))
+        if recipe.model.residual_gain is not None:
+            _set_residual_gains(model.visual, recipe)
     return model
+
+
+def _set_residual_gains(tower: torch.nn.Module, recipe: ClipRecipe) -> None:
+    gains = [p for name, p in tower.named_parameters() if name.endswith(".bn3.weight")]
+    if not gains:
+        raise ConfigError(
+            f"recipe '{recipe.name}': model.residual_gain is for image towers whose layers are "
+            "a list of four numbers (ModifiedResNet). Leave it out."
+        )
+    for gain in gains:
+        gain.fill_(recipe.model.residual_gain)
 
 
 def save_model(

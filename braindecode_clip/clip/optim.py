@@ -10,7 +10,7 @@ from braindecode_clip.config.clip import OptimiserConfig
 
 
 def parameter_groups(
-    model: torch.nn.Module, weight_decay: float
+    *modules: torch.nn.Module, weight_decay: float
 ) -> list[dict[str, list[torch.nn.Parameter] | float]]:
     """Split the trained parameters into those with weight decay and those without.
 
@@ -21,25 +21,26 @@ def parameter_groups(
     Returns
     -------
     list of dict
-        Two groups for ``torch.optim.AdamW``, in the model's order.
+        Two groups for ``torch.optim.AdamW``, in the order of the modules.
     """
-    exempt = set(model.no_weight_decay()) if hasattr(model, "no_weight_decay") else set()
     decayed, free = [], []
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        is_free = parameter.ndim < 2 or name in exempt
-        (free if is_free else decayed).append(parameter)
+    for module in modules:
+        exempt = set(module.no_weight_decay()) if hasattr(module, "no_weight_decay") else set()
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            is_free = parameter.ndim < 2 or name in exempt
+            (free if is_free else decayed).append(parameter)
     return [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": free, "weight_decay": 0.0},
     ]
 
 
-def make_optimiser(model: torch.nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
+def make_optimiser(*modules: torch.nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
     """Return a fused AdamW over :func:`parameter_groups`."""
     return torch.optim.AdamW(
-        parameter_groups(model, config.weight_decay),
+        parameter_groups(*modules, weight_decay=config.weight_decay),
         lr=config.lr,
         betas=(config.beta1, config.beta2),
         eps=config.eps,

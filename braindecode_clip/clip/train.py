@@ -22,8 +22,8 @@ from braindecode_clip.clip.checkpoints import (
     restore,
     write_state,
 )
-from braindecode_clip.clip.data import PairBatches, Pairs, normalised
-from braindecode_clip.clip.losses import MaskedClipLoss
+from braindecode_clip.clip.data import Batch, PairBatches, Pairs, normalised
+from braindecode_clip.clip.losses import MaskedClipLoss, WordLoss
 from braindecode_clip.clip.models import build_model, save_model
 from braindecode_clip.clip.optim import learning_rate, make_optimiser
 from braindecode_clip.clip.recall import Recall, pooled_recall
@@ -37,6 +37,7 @@ from braindecode_clip.clip.training_log import (
 )
 from braindecode_clip.config.clip import ClipRecipe
 from braindecode_clip.errors import ConfigError, DataError
+from braindecode_clip.seeds import derive_seed
 
 RECIPE_FILE = "recipe.yaml"
 
@@ -102,8 +103,9 @@ class Trainer:
         self.n_steps = recipe.training.epochs * self.batches.steps_per_epoch
         self.model = build_model(recipe, self.tokenizer).to(self.device)
         self.model.visual.to(memory_format=torch.channels_last)
-        self.optimiser = make_optimiser(self.model, recipe.optimiser)
-        self.loss = MaskedClipLoss()
+        self.contrast = MaskedClipLoss()
+        self.words = self._word_loss().to(self.device)
+        self.optimiser = make_optimiser(self.model, self.words, config=recipe.optimiser)
         self.facts = {
             "recipe": recipe.model_dump(mode="json"),
             "pairs_sha256": _pairs_digest(pairs),
@@ -174,16 +176,11 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.n_steps, config)
         self.model.train()
-        images, texts, scale = self.model(
-            batch.pixels.to(self.device), batch.tokens.to(self.device)
-        )
-        groups = batch.groups.to(self.device)
-        loss = self.loss(
-            images, texts, scale, groups if self.recipe.training.mask_identical_captions else None
-        )
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip_norm)
-        values = float(loss.detach()), float(norm)
+        contrast, words = self._losses(batch)
+        (contrast + self.recipe.training.word_loss_weight * words).backward()
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, config.grad_clip_norm)
+        values = float(contrast.detach()), float(norm)
         if not all(map(math.isfinite, values)):
             raise DataError(
                 f"{self.state_dir}: step {self.step + 1} of {self.n_steps} gave loss {values[0]} "
@@ -197,6 +194,31 @@ class Trainer:
             self.model.logit_scale.clamp_(max=math.log(self.recipe.training.logit_scale_max))
         self.step += 1
         return values
+
+    def _losses(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the contrastive loss and the word loss (0 when it has no weight)."""
+        training = self.recipe.training
+        tokens = batch.tokens.to(self.device)
+        images = self.model.encode_image(batch.pixels.to(self.device))
+        texts = self.model.encode_text(tokens, normalize=True)
+        contrast = self.contrast(
+            torch.nn.functional.normalize(images, dim=-1),
+            texts,
+            self.model.logit_scale.exp(),
+            batch.groups.to(self.device) if training.mask_identical_captions else None,
+        )
+        if training.word_loss_weight == 0:
+            return contrast, torch.zeros_like(contrast)
+        return contrast, self.words(images, tokens)
+
+    def _word_loss(self) -> WordLoss:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.recipe.seed, "words"))
+            return WordLoss(
+                self.recipe.model.embed_dim,
+                self.tokenizer.vocab_size,
+                ignored=(self.tokenizer.pad_id, self.tokenizer.end_id),
+            )
 
     def _log(self, losses: list[float], grad_norm: float, seconds: float) -> LogRow:
         recalls: tuple[float | None, float | None] = (None, None)
@@ -219,8 +241,11 @@ class Trainer:
         return row
 
     def _save(self) -> None:
-        state = capture(self.step, self.model, self.optimiser, facts=self.facts)
+        state = capture(self.step, self._modules(), self.optimiser, facts=self.facts)
         write_state(self.state_dir / STATE_FILE, state)
+
+    def _modules(self) -> torch.nn.ModuleDict:
+        return torch.nn.ModuleDict({"clip": self.model, "words": self.words})
 
     def _found_state(self, resume: bool) -> bool:
         found = (self.state_dir / STATE_FILE).is_file()
@@ -254,7 +279,7 @@ class Trainer:
                 state.facts["n_threads"],
                 self.facts["n_threads"],
             )
-        restore(state, self.model, self.optimiser)
+        restore(state, self._modules(), self.optimiser)
         # Rows after the saved step belong to steps that will be done again.
         log = self.state_dir / LOG_FILE
         write_rows(log, [row for row in read_rows(log) if int(row[0]) <= state.step])

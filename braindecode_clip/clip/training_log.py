@@ -24,7 +24,7 @@ class LogRow:
         Passes done; rate, factor on the cosines and gradient norm (before clipping) of the
         last step.
     loss : float
-        Mean over the steps since the last row, nats.
+        Contrastive loss, mean over the steps since the last row, nats.
     val_image_to_text_r1, val_text_to_image_r1 : float or None
         Held-out R@1 in pools of distinct captions; None between validations.
     seconds : float

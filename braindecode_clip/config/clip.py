@@ -23,6 +23,12 @@ class ModelConfig(Section):
         description="Text tower: fields of open_clip's CLIPTextCfg; vocab_size, eos_id and "
         "pad_id come from the tokenizer."
     )
+    residual_gain: float | None = Field(
+        None,
+        ge=0,
+        description="Gain of every residual branch of a ModifiedResNet at the start. Null "
+        "leaves open_clip's 0, with which 3 x 3 convolutions, and so shapes, come in late.",
+    )
 
 
 class PreprocessConfig(Section):
@@ -77,6 +83,13 @@ class TrainConfig(Section):
     )
     mask_identical_captions: bool = Field(
         True, description="Pairs of one batch with the same caption are no negatives."
+    )
+    word_loss_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of a second loss: the caption's words are predicted from the "
+        "picture by a linear layer that is thrown away after training. It teaches words that "
+        "the contrast of random pairs hardly needs. 0 for none.",
     )
     logit_scale_init: float = Field(
         1 / 0.07, gt=0, le=100, description="Factor on the cosines at the start."

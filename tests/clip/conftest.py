@@ -37,6 +37,7 @@ def tiny_recipe() -> ClipRecipe:
                 "epochs": 3,
                 "batch_size": 8,
                 "max_shift_px": 1,
+                "word_loss_weight": 0.5,
                 "log_every": 2,
                 "checkpoint_every": 4,
                 "validate_every": 5,

@@ -16,7 +16,7 @@ def model(tiny_recipe):
 
 
 def test_decay_is_on_matrices_only(model):
-    groups = parameter_groups(model, 0.3)
+    groups = parameter_groups(model, weight_decay=0.3)
     assert [group["weight_decay"] for group in groups] == [0.3, 0.0]
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decayed, free = ({names[id(p)] for p in group["params"]} for group in groups)
@@ -31,13 +31,13 @@ def test_decay_is_on_matrices_only(model):
 
 def test_frozen_parameters_are_left_out(model):
     model.visual.conv1.weight.requires_grad_(False)
-    groups = parameter_groups(model, 0.1)
+    groups = parameter_groups(model, weight_decay=0.1)
     assert all(p is not model.visual.conv1.weight for g in groups for p in g["params"])
 
 
 def test_optimiser_takes_its_options(model):
     config = OptimiserConfig(lr=2e-3, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.2)
-    optimiser = make_optimiser(model, config)
+    optimiser = make_optimiser(model, config=config)
     assert optimiser.defaults["betas"] == (0.8, 0.95)
     assert optimiser.defaults["eps"] == 1e-6
     assert optimiser.defaults["fused"]
