@@ -112,7 +112,7 @@ def build_model(recipe: ClipRecipe, tokenizer: WordTokenizer) -> torch.nn.Module
 
 
 def _set_residual_gains(tower: torch.nn.Module, recipe: ClipRecipe) -> None:
-    gains = [p for name, p in tower.named_parameters() if name.endswith(".bn3.weight")]
+    gains = [p for name, p in tower.named_parameters() if ".bn3.weight" in name]
     if not gains:
         raise ConfigError(
             f"recipe '{recipe.name}': model.residual_gain is for image towers whose layers are "

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from braindecode_clip.clip.losses import MaskedClipLoss
+from braindecode_clip.clip.losses import MaskedClipLoss, WordLoss
 from braindecode_clip.clip.torchvision_compat import import_open_clip
 
 
@@ -63,3 +63,17 @@ def test_pairs_with_the_same_caption_do_not_repel_each_other():
     (plain,) = torch.autograd.grad(loss(images, *arguments), images)
     assert loss(images, *arguments).item() > loss(images, *arguments, groups).item()
     assert not torch.allclose(gradient, plain)
+
+
+def test_word_loss_equals_its_equation():
+    torch.manual_seed(1)
+    loss = WordLoss(5, 9, ignored=(0, 8)).double()
+    features = torch.randn(3, 5, dtype=torch.float64)
+    # Padding 0, end 8, a word said twice, and rows of unequal length.
+    tokens = torch.tensor([[3, 4, 3, 8, 0], [7, 8, 0, 0, 0], [1, 2, 5, 6, 8]])
+    words = [{3, 4}, {7}, {1, 2, 5, 6}]
+    weight, bias = (p.detach().numpy() for p in loss.head.parameters())
+    scores = features.numpy() @ weight.T + bias
+    log_share = scores - logsumexp(scores, axis=1, keepdims=True)
+    want = -np.mean([np.mean([log_share[i, t] for t in row]) for i, row in enumerate(words)])
+    assert loss(features, tokens).item() == pytest.approx(want, rel=1e-12)

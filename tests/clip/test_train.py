@@ -11,6 +11,8 @@ import yaml
 from braindecode_clip.clip.checkpoints import STATE_FILE, read_state
 from braindecode_clip.clip.data import Pairs
 from braindecode_clip.clip.encoders import load_encoder
+from braindecode_clip.clip.models import build_model
+from braindecode_clip.clip.tokenizers import WordTokenizer
 from braindecode_clip.clip.train import Trainer
 from braindecode_clip.clip.training_log import LOG_FILE
 from braindecode_clip.errors import ConfigError, DataError
@@ -200,3 +202,39 @@ def test_quick_gelu_is_recorded_with_the_weights(start, tmp_path, tiny_recipe):
         vectors[quick] = encoder.encode_text(["red left"])
     # Same weights by the same seed; the activation alone differs.
     assert not np.allclose(vectors[False], vectors[True], atol=1e-6)
+
+
+def test_the_word_loss_reaches_the_image_tower_alone(start, tiny_recipe):
+    models = {}
+    for weight in (0.0, 0.5):
+        training = tiny_recipe.training.model_copy(update={"word_loss_weight": weight})
+        recipe = tiny_recipe.model_copy(update={"training": training})
+        trainer = start(f"words-{weight}", recipe=recipe)
+        _, words = trainer._losses(trainer.batches[0])
+        assert (words.item() > 0) is (weight > 0)
+        trainer.run(stop_after=1)
+        models[weight] = trainer.model.state_dict()
+    assert not torch.equal(models[0.0]["visual.conv1.weight"], models[0.5]["visual.conv1.weight"])
+    word_loss = trainer._losses(trainer.batches[1])[1]
+    embedding = trainer.model.token_embedding.weight
+    assert torch.autograd.grad(word_loss, embedding, allow_unused=True) == (None,)
+
+
+def test_residual_gains_start_where_the_recipe_says(tiny_recipe):
+    tokenizer = WordTokenizer(["red"], context_length=7)
+    for gain, want in ((None, 0.0), (0.7, 0.7)):
+        model = tiny_recipe.model.model_copy(update={"residual_gain": gain})
+        built = build_model(tiny_recipe.model_copy(update={"model": model}), tokenizer)
+        gains = [p for n, p in built.visual.named_parameters() if n.endswith("bn3.weight")]
+        assert len(gains) == 5
+        # The stem's own third normalisation is no residual branch; it starts at 1.
+        assert [float(g.detach().mean()) for g in gains[1:]] == pytest.approx([want] * 4)
+        assert float(gains[0].detach().mean()) == 1.0
+    transformer = tiny_recipe.model.model_copy(
+        update={
+            "residual_gain": 1.0,
+            "vision_cfg": {"layers": 1, "width": 64, "patch_size": 16, "image_size": 32},
+        }
+    )
+    with pytest.raises(ConfigError, match="residual_gain"):
+        build_model(tiny_recipe.model_copy(update={"model": transformer}), tokenizer)
