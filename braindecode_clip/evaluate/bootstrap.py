@@ -182,7 +182,10 @@ def wilson(share: float, n: int, *, confidence: float = 0.95) -> tuple[float, fl
     share = min(1.0, max(0.0, share))
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return float(max(0.0, middle - half)), float(min(1.0, middle + half))
+    # At 0 and 1 the ends meet the share exactly, which rounding would miss by 1e-17.
+    low = 0.0 if share == 0 else max(0.0, middle - half)
+    high = 1.0 if share == 1 else min(1.0, middle + half)
+    return float(low), float(high)
 
 
 def weighted_mean(values: np.ndarray) -> Statistic:

@@ -164,3 +164,9 @@ def test_intervals_cover(n_clusters: int, size: int, share: float) -> None:
     # 92 % for runs: 7 or 12 clusters, discrete and skewed, do not reach 95 % exactly.
     promised = 0.95 if size == 1 else 0.92
     assert stats.binom.cdf(covered, n_trials, promised) > 1e-3
+
+
+@pytest.mark.parametrize("n", [7, 60, 84, 1000])
+def test_wilson_reaches_zero_and_one_exactly(n: int) -> None:
+    assert wilson(0.0, n)[0] == 0.0 and 0 < wilson(0.0, n)[1] < 0.5
+    assert wilson(1.0, n)[1] == 1.0 and 0.5 < wilson(1.0, n)[0] < 1
