@@ -176,9 +176,9 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict; (n_samples, n_targets), or (n_samples,) when Y had one axis; float32."""
+        """Predict; (n_samples, n_targets), or (n_samples,) when Y had one axis; dtype of X."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float32, reset=False)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         predicted = predict_from_arrays(self.arrays_, X)
         return predicted[:, 0] if self._one_target else predicted
 
@@ -250,7 +250,7 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
 
 def predict_from_arrays(arrays: dict[str, np.ndarray], X: np.ndarray) -> np.ndarray:
-    """Predict with the arrays of a fitted :class:`MLPDecoder`; (n_samples, n_targets) float32."""
+    """Predict with the arrays of a fitted :class:`MLPDecoder`; (n_samples, n_targets)."""
     inputs = _standardised(X, arrays)
     members = sorted({name.split(".")[0] for name in arrays if name.endswith(".gain")}, key=int)
     total = np.zeros((len(X), len(arrays["y_mean"])))
@@ -262,7 +262,7 @@ def predict_from_arrays(arrays: dict[str, np.ndarray], X: np.ndarray) -> np.ndar
         }
         total += float(arrays[f"{member}.gain"][0]) * run_network(own, inputs)
     total /= len(members)
-    return (total * arrays["y_scale"] + arrays["y_mean"]).astype(np.float32)
+    return (total * arrays["y_scale"] + arrays["y_mean"]).astype(X.dtype)
 
 
 def held_out_parts(

@@ -119,11 +119,12 @@ def run_network(arrays: Mapping[str, np.ndarray], X: np.ndarray) -> np.ndarray:
     """
     hidden, n_voxels = arrays["project.weight"].shape
     n_blocks = sum(name.endswith(".rise.bias") for name in arrays)
-    network = ResidualMLP(
-        n_voxels, len(arrays["head.bias"]), hidden=hidden, n_blocks=n_blocks
-    ).double()
+    # Without memory of its own, so that no initial weights are drawn from the global stream.
+    with torch.device("meta"):
+        network = ResidualMLP(n_voxels, len(arrays["head.bias"]), hidden=hidden, n_blocks=n_blocks)
     network.load_state_dict(
-        {name: torch.tensor(value, dtype=torch.float64) for name, value in arrays.items()}
+        {name: torch.tensor(value, dtype=torch.float64) for name, value in arrays.items()},
+        assign=True,
     )
     network.eval()
     with torch.inference_mode():
