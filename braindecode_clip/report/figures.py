@@ -169,7 +169,7 @@ def pool_figure(
             )
             _log_sizes(axis, longest["pool_size"].min(), longest["pool_size"].max())
             _finish(axis, title, xlabel="candidates in the pool", ylabel="found first (%)")
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=6)
+        _add_legend(figure, axes)
     return figure
 
 
@@ -209,7 +209,7 @@ def rank_figure(
                 xlabel=f"first k of {count(n_gallery)} candidates",
                 ylabel="true one among them (%)",
             )
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=6)
+        _add_legend(figure, axes)
     return figure
 
 
@@ -222,6 +222,16 @@ def _grid(n_panels: int, columns: int) -> tuple[Figure, list[Axes]]:
     for axis in axes[n_panels:]:
         axis.set_axis_off()
     return figure, list(axes[:n_panels])
+
+
+def _add_legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Name every series once, whichever panels it stands in; chance comes last."""
+    entries: dict[str, object] = {}
+    for axis in axes:
+        handles, labels = axis.get_legend_handles_labels()
+        entries |= dict(zip(labels, handles, strict=True))
+    entries["chance"] = entries.pop("chance")
+    figure.legend(entries.values(), entries.keys(), loc="outside upper right", ncols=6)
 
 
 def _finish(axis: Axes, title: str, *, xlabel: str, ylabel: str) -> None:

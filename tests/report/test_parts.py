@@ -13,7 +13,7 @@ from braindecode_clip.config.study import parse_study
 from braindecode_clip.report import numbers
 from braindecode_clip.report.brains import MapStyle, brain_figure
 from braindecode_clip.report.examples import choose_examples, confusion
-from braindecode_clip.report.figures import Dot, accuracy_figure
+from braindecode_clip.report.figures import Dot, accuracy_figure, pool_figure
 from braindecode_clip.report.headline import headlines
 from braindecode_clip.report.inputs import read_inputs
 from braindecode_clip.report.methods import methods_text
@@ -229,3 +229,12 @@ def test_citations_are_numbered_as_they_come():
     assert (cite("ridge"), cite("clip", "ridge"), cite("nsd")) == ("[1]", "[2, 1]", "[3]")
     assert cite.references == (SOURCES["ridge"], SOURCES["clip"], SOURCES["nsd"])
     assert all(re.search(r"doi:|arXiv:|Chapman", text) for text in SOURCES.values())
+
+
+def test_legend_names_series_that_the_first_panel_lacks():
+    sizes = pd.DataFrame({"pool_size": [2, 60], "value": 0.9, "ci_low": 0.8, "ci_high": 1.0})
+    curve = sizes.assign(chance=1 / sizes["pool_size"])
+    panels = {"one": {"ridge": curve}, "two": {"mlp": curve}}
+    figure = pool_figure(panels, ["ridge", "mlp"], columns=2)
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["ridge", "mlp", "chance"]
