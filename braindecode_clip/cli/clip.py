@@ -18,7 +18,7 @@ from braindecode_clip.config.clip import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
 
     from braindecode_clip.clip.data import Pairs
     from braindecode_clip.clip.evaluation import ZeroShotTask
@@ -105,9 +105,6 @@ def evaluate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Measure retrieval in pools of captions, and zero-shot colour and shape of single objects."""
-    import numpy as np
-
-    from braindecode_clip.clip.data import Pairs
     from braindecode_clip.clip.encoders import load_encoder
     from braindecode_clip.clip.evaluation import evaluate_model
     from braindecode_clip.io.atomic import write_json
@@ -115,20 +112,23 @@ def evaluate(
     from braindecode_clip.logs import get_logger, milestone
 
     logger = get_logger(__name__)
-    files = {path.stem: read_pairs(path) for path in pairs}
-    parts = {name: (Pairs(file.images, file.captions), file.scenes) for name, file in files.items()}
+    parts = {path.stem: _as_lists(read_pairs(path)) for path in pairs}
     if len(parts) > 1:
-        images = np.concatenate([part.images for part, _ in parts.values()])
-        captions = np.concatenate([part.captions[:, :1] for part, _ in parts.values()])
-        has_scenes = all(scenes is not None for _, scenes in parts.values())
-        scenes = np.concatenate([s for _, s in parts.values()]) if has_scenes else None
-        parts["all"] = (Pairs(images, captions), scenes)
+        parts["all"] = tuple(
+            [item for each in lists for item in each] for lists in zip(*parts.values(), strict=True)
+        )
     encoder = load_encoder(model, device=device)
     metrics: dict[str, Any] = {"model": encoder.fingerprint, "seed": seed}
-    for name, (part, scenes) in parts.items():
+    for name, (pictures, captions, scenes) in parts.items():
         with milestone(logger, f"measured {name}") as note:
-            tasks = {} if scenes is None else _scene_tasks(scenes)
-            result = evaluate_model(encoder, part, tasks=tasks, seed=seed, pool_size=pool_size)
+            result = evaluate_model(
+                encoder,
+                pictures,
+                captions,
+                tasks=_scene_tasks(scenes) if len(scenes) == len(captions) else {},
+                seed=seed,
+                pool_size=pool_size,
+            )
             note(_summary(result))
         metrics[name] = result
     write_json(out, metrics)
@@ -143,6 +143,17 @@ def _as_pairs(file: PairFile, recipe: ClipRecipe) -> Pairs:
     if isinstance(images, list):
         images = resized_pictures(images, recipe)
     return Pairs(images, file.captions)
+
+
+def _as_lists(file: PairFile) -> tuple[list, list, list]:
+    """Return pictures, first wordings, and scenes (none where the file has none)."""
+    from PIL import Image
+
+    images = file.images
+    if not isinstance(images, list):
+        images = [Image.fromarray(pixels) for pixels in images]
+    scenes = [] if file.scenes is None else file.scenes.tolist()
+    return images, file.captions[:, 0].tolist(), scenes
 
 
 def _run_with_progress(trainer: Trainer) -> None:
@@ -179,7 +190,7 @@ def _line(step: int, n_steps: int, row: LogRow) -> str:
     return text
 
 
-def _scene_tasks(scenes: np.ndarray) -> dict[str, ZeroShotTask]:
+def _scene_tasks(scenes: Sequence[str]) -> dict[str, ZeroShotTask]:
     """Zero-shot colour and shape of the scenes that hold one object."""
     import numpy as np
 

@@ -36,10 +36,10 @@ class Encoder(Protocol):
     n_dims: int
     fingerprint: dict[str, Any]
 
-    def encode_image(self, images: Sequence[Any]) -> np.ndarray:
+    def encode_image(self, images: Sequence[Any], *, batch_size: int) -> np.ndarray:
         """Return (n, n_dims) float32 of unit norm for paths or PIL images."""
 
-    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
+    def encode_text(self, texts: Sequence[str], *, batch_size: int) -> np.ndarray:
         """Return (n, n_dims) float32 of unit norm for texts."""
 
 
@@ -82,7 +82,7 @@ def embed_images(
     keys = _picture_keys(images, ids, cache)
 
     def encode(rows: list[int]) -> np.ndarray:
-        return encoder.encode_image([images[row] for row in rows])
+        return encoder.encode_image([images[row] for row in rows], batch_size=len(rows))
 
     return _embed(encoder, keys, ids, encode, batch_size, cache, modality="image")
 
@@ -116,7 +116,7 @@ def embed_texts(
     keys = [hashlib.sha256(text.encode()).hexdigest() for text in texts]
 
     def encode(rows: list[int]) -> np.ndarray:
-        return encoder.encode_text([texts[row] for row in rows])
+        return encoder.encode_text([texts[row] for row in rows], batch_size=len(rows))
 
     return _embed(encoder, keys, ids, encode, batch_size, cache, modality="text")
 

@@ -22,11 +22,11 @@ class MeanColour:
         rows = np.array(rows, dtype=np.float64)
         return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
-    def encode_image(self, images):
+    def encode_image(self, images, *, batch_size=64):
         opened = [i if isinstance(i, Image.Image) else Image.open(i).convert("RGB") for i in images]
         return self._unit([np.asarray(image).mean(axis=(0, 1)) for image in opened])
 
-    def encode_text(self, texts):
+    def encode_text(self, texts, *, batch_size=64):
         return self._unit([[1 + text.count(c) for c in "abc"] for text in texts])
 
 
@@ -116,7 +116,7 @@ def test_empty_captions_are_listed():
 @pytest.mark.parametrize("bad", [np.nan, 0.0, 2.0])
 def test_vectors_that_are_no_directions_are_an_error(bad, files):
     class Broken(MeanColour):
-        def encode_image(self, images):
+        def encode_image(self, images, *, batch_size=64):
             vectors = super().encode_image(images)
             vectors[1] *= bad
             return vectors
