@@ -72,7 +72,7 @@ def accuracy_figure(panels: Mapping[str, Sequence[Dot]], series: Sequence[str]) 
         figure.supxlabel("share correct (%)", fontsize=10.5, color=theme.MUTED)
         permuted = any(np.isfinite(dot.null) for dots in panels.values() for dot in dots)
         handles, labels = _legend_entries(axes[0], series, permuted=permuted)
-        figure.legend(handles, labels, loc="outside upper right", ncols=6, handletextpad=0.4)
+        figure.legend(handles, labels, loc="outside upper left", ncols=6, handletextpad=0.4)
     return figure
 
 
@@ -231,7 +231,7 @@ def _add_legend(figure: Figure, axes: Sequence[Axes]) -> None:
         handles, labels = axis.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
     entries["chance"] = entries.pop("chance")
-    figure.legend(entries.values(), entries.keys(), loc="outside upper right", ncols=6)
+    figure.legend(entries.values(), entries.keys(), loc="outside upper left", ncols=6)
 
 
 def _finish(axis: Axes, title: str, *, xlabel: str, ylabel: str) -> None:
