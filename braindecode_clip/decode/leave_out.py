@@ -24,7 +24,7 @@ from braindecode_clip.decode.spectrum import (
     column_gram,
     eigh,
     eigh_of_centred_rows,
-    interpolate,
+    plan_filters,
     row_gram,
 )
 
@@ -35,6 +35,8 @@ EIGH_PRODUCTS = 4.5
 DUAL_RATIO = 1.3
 #: Pivots below this many roundings have lost the penalty: a row predicts itself.
 SMALL_PIVOT = 1000
+#: Columns of a factor, with filter values or filtered rows for them.
+Part = tuple[slice, np.ndarray]
 
 
 class NotPositiveError(ArithmeticError):
@@ -64,10 +66,10 @@ class BlockRoute:
             As in the formula for ``A``.
         """
         dtype = self.targets.dtype
-        skeleton, coefficients = interpolate(filters, tolerance=_tolerance(dtype))
+        plan = plan_filters(filters, tolerance=_tolerance(dtype))
         self.filters = filters.astype(dtype)
-        self.kept = self.filters[skeleton]
-        self.combine = (sign * coefficients).astype(dtype)
+        self.parts = [(columns, values.astype(dtype)) for columns, values in plan.parts]
+        self.combine = (sign * plan.coefficients).astype(dtype)
         self.base, self.sign = base, sign
         self.projected = self.targets @ self.factor
 
@@ -87,15 +89,15 @@ class BlockRoute:
         """
         rows = self.folds[fold]
         factor = self.factor[rows]
-        factors = self._cholesky_blocks(factor, self.kept, self.combine)
-        weighted = [factor * row for row in self.kept]
+        factors = self._cholesky_blocks(factor, self.parts, self.combine)
+        weighted = [(columns, factor[:, columns] * values) for columns, values in self.parts]
         total = np.empty((len(self.combine), len(self.targets)))
         for start in range(0, len(self.targets), block):
             part = slice(start, start + block)
             pieces = _products(self.projected[part], weighted)
             base = self.base * self.targets[part][:, rows] if self.base else None
-            for i, (lower, row) in enumerate(zip(factors, self.combine, strict=True)):
-                right = (row @ pieces).reshape(-1, len(rows))
+            sides = (self.combine @ pieces).reshape(len(factors), -1, len(rows))
+            for i, (lower, right) in enumerate(zip(factors, sides, strict=True)):
                 if base is not None:
                     right += base
                 errors = _solve(lower, right)
@@ -121,7 +123,8 @@ class BlockRoute:
         sign = np.array([[self.sign]], dtype=factor.dtype)
         for i in np.unique(best):
             part = np.flatnonzero(best == i)
-            lower = self._cholesky_blocks(factor, self.filters[[i]], sign)[0]
+            whole = [(slice(None), self.filters[i])]
+            lower = self._cholesky_blocks(factor, whole, sign)[0]
             right = self.sign * (self.projected[part] * self.filters[i]) @ factor.T
             if self.base:
                 right += self.base * self.targets[np.ix_(part, rows)]
@@ -129,15 +132,15 @@ class BlockRoute:
         return errors
 
     def _cholesky_blocks(
-        self, factor: np.ndarray, kept: np.ndarray, combine: np.ndarray
+        self, factor: np.ndarray, parts: Sequence[Part], combine: np.ndarray
     ) -> list[np.ndarray]:
         """Factor ``A_FF`` of every penalty; each (n_fold, n_fold) in LAPACK's order."""
         n_rows = len(factor)
-        pieces = np.empty((len(kept), n_rows, n_rows), dtype=factor.dtype)
-        for piece, row in zip(pieces, kept, strict=True):
-            root = factor * np.sqrt(row)
+        pieces = np.empty((len(parts), n_rows, n_rows), dtype=factor.dtype)
+        for piece, (columns, values) in zip(pieces, parts, strict=True):
+            root = factor[:, columns] * np.sqrt(values)
             np.matmul(root, root.T, out=piece)
-        blocks = (combine @ pieces.reshape(len(kept), -1)).reshape(-1, n_rows, n_rows)
+        blocks = (combine @ pieces.reshape(len(parts), -1)).reshape(-1, n_rows, n_rows)
         if self.base:
             blocks += self.base * (np.eye(n_rows) - 1 / len(self.factor)).astype(blocks.dtype)
         (potrf,) = scipy.linalg.get_lapack_funcs(("potrf",), (blocks,))
@@ -261,17 +264,18 @@ class DowndateRoute:
         rows, dtype = self.folds[fold], self.targets.dtype
         values, left, cross, offset = self.spectra[fold]
         filters = 1 / (values + self.alphas[:, None])
-        skeleton, coefficients = interpolate(filters, tolerance=_tolerance(dtype))
-        weighted = [left * row for row in filters[skeleton].astype(dtype)]
-        combine = coefficients.astype(dtype)
+        plan = plan_filters(filters, tolerance=_tolerance(dtype))
+        weighted = [
+            (columns, left[:, columns] * values.astype(dtype)) for columns, values in plan.parts
+        ]
+        combine = plan.coefficients.astype(dtype)
         total = np.empty((len(filters), len(cross)))
         for start in range(0, len(cross), block):
             part = slice(start, start + block)
             truth = self.targets[part][:, rows] - offset[part, None]
             pieces = _products(cross[part], weighted)
-            for i, row in enumerate(combine):
-                errors = truth - (row @ pieces).reshape(truth.shape)
-                total[i, part] = np.einsum("tf,tf->t", errors, errors)
+            errors = truth - (combine @ pieces).reshape(-1, *truth.shape)
+            total[:, part] = np.einsum("atf,atf->at", errors, errors)
         return total
 
     def errors_at(self, fold: int, best: np.ndarray) -> np.ndarray:
@@ -308,11 +312,11 @@ def _tolerance(dtype: np.dtype) -> float:
     return 1e-6 if dtype == np.float32 else 1e-13
 
 
-def _products(left: np.ndarray, right: list[np.ndarray]) -> np.ndarray:
-    """Return ``left @ r.T`` for every r, each flattened; (len(right), n_targets · n_fold)."""
-    pieces = np.empty((len(right), len(left), len(right[0])), dtype=left.dtype)
-    for piece, factor in zip(pieces, right, strict=True):
-        np.matmul(left, factor.T, out=piece)
+def _products(left: np.ndarray, right: Sequence[Part]) -> np.ndarray:
+    """Return ``left[:, c] @ r.T`` for every (c, r), flattened; (n_parts, n_targets · n_fold)."""
+    pieces = np.empty((len(right), len(left), len(right[0][1])), dtype=left.dtype)
+    for piece, (columns, factor) in zip(pieces, right, strict=True):
+        np.matmul(left[:, columns], factor.T, out=piece)
     return pieces.reshape(len(right), -1)
 
 

@@ -23,7 +23,7 @@ logger = get_logger(__name__)
 #: Default penalties: twenty from 1 to 10^7.
 ALPHAS = tuple(float(alpha) for alpha in np.logspace(0, 7, 20))
 #: Bytes of held-out residuals that are alive at one time.
-RESIDUAL_BYTES = 2**26
+RESIDUAL_BYTES = 2**23
 #: A penalty at the end of the grid matters where the target is predicted at all (R²).
 EDGE_R2 = 0.01
 #: Share of such targets above which the grid is called too narrow.
@@ -79,7 +79,7 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     statistics of the whole training set.
 
     With n rows, p voxels, t targets and m = min(n, p) the working memory is about
-    4 m² + 2 n t float64 numbers besides blocks of 64 MB.
+    4 m² + 2 n t float64 numbers besides blocks of about 32 MB.
 
     Examples
     --------

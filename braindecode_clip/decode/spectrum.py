@@ -13,7 +13,9 @@ the largest eigenvalue; with this, by 2e-6.)
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
@@ -22,6 +24,10 @@ import scipy.linalg
 BLOCK_BYTES = 2**25
 #: Points of a spectrum that an interpolation is fitted on; its error is checked on all.
 FIT_POINTS = 400
+#: Points of a spectrum that the number of filters is estimated from.
+RANK_POINTS = 48
+#: Eigenvalues below which planning takes longer than it saves.
+FEW_COLUMNS = 400
 
 
 def column_means(X: np.ndarray) -> np.ndarray:
@@ -124,12 +130,75 @@ def eigh_of_centred_rows(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, vectors
 
 
+@dataclass(frozen=True)
+class FilterPlan:
+    """A table of filters as combinations of a few filters on parts of the spectrum.
+
+    Attributes
+    ----------
+    parts : list of (slice, ndarray)
+        Columns of the table, and the values of one filter there.
+    coefficients : ndarray (n_alphas, len(parts)) float64
+        Row i of the table is the sum over parts of coefficient times values.
+    """
+
+    parts: list[tuple[slice, np.ndarray]]
+    coefficients: np.ndarray
+
+
+def plan_filters(table: np.ndarray, *, tolerance: float) -> FilterPlan:
+    """Write all filters of a grid of penalties by as few products as possible.
+
+    Filters ``1/(w + α)`` of neighbouring penalties look alike where the spectrum is narrow. A
+    spectrum often has a broad top of few values and a narrow bulk of many, so it is cut where
+    the products that are left (columns times filters kept, in every piece) cost least.
+
+    Parameters
+    ----------
+    table : ndarray (n_alphas, m) float64
+        Positive filter values, the columns in the order of the eigenvalues.
+    tolerance : float
+        Largest relative error of any entry.
+    """
+    n_alphas, n_columns = table.shape
+    if n_columns < FEW_COLUMNS:
+        return FilterPlan([(slice(None), row) for row in table], np.eye(n_alphas))
+    shares = [0, 1 / 4, 1 / 2, 3 / 4, 7 / 8, 15 / 16, 31 / 32, 63 / 64, 1]
+    cuts = np.unique([round(share * n_columns) for share in shares]).tolist()
+    best: dict[int, tuple[float, list[int]]] = {0: (0.0, [0])}
+    for end in cuts[1:]:
+        options = []
+        for start in cuts[: cuts.index(end)]:
+            # Combining a product into all filters costs as much as n_alphas more columns.
+            cost = _numerical_rank(table[:, start:end], tolerance) * (end - start + n_alphas)
+            options.append((best[start][0] + cost, [*best[start][1], end]))
+        best[end] = min(options)
+    parts, blocks = [], []
+    for start, end in itertools.pairwise(best[n_columns][1]):
+        skeleton, coefficients = interpolate(table[:, start:end], tolerance=tolerance)
+        parts += [(slice(start, end), table[row, start:end]) for row in skeleton]
+        blocks.append(coefficients)
+    return FilterPlan(parts, np.hstack(blocks))
+
+
+def _sampled(table: np.ndarray, n_points: int) -> np.ndarray:
+    columns = np.unique(np.linspace(0, table.shape[1] - 1, n_points).astype(int))
+    return table[:, columns]
+
+
+def _numerical_rank(table: np.ndarray, tolerance: float) -> int:
+    part = _sampled(table, RANK_POINTS)
+    part = part / np.linalg.norm(part, axis=1, keepdims=True)
+    triangle = scipy.linalg.qr(part.T, mode="r", pivoting=True, check_finite=False)[0]
+    sizes = np.abs(np.diag(triangle))
+    return int((sizes > tolerance * sizes[0]).sum())
+
+
 def interpolate(table: np.ndarray, *, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
     """Write every row of a table as a combination of a few of its own rows.
 
-    Ridge filters ``1/(w + α)`` of neighbouring penalties look alike, so about half of a grid
-    of 20 gives all of it. Rows are picked by pivoted QR; the coefficients minimise the
-    relative error, since a filter may span many orders of magnitude.
+    Rows are picked by pivoted QR; the coefficients minimise the relative error, since a filter
+    may span many orders of magnitude.
 
     Parameters
     ----------
@@ -145,10 +214,10 @@ def interpolate(table: np.ndarray, *, tolerance: float) -> tuple[np.ndarray, np.
     coefficients : ndarray (n_alphas, r) float64
         ``coefficients @ table[skeleton]`` is ``table`` within the tolerance.
     """
-    n_rows, n_points = table.shape
-    sample = np.unique(np.linspace(0, n_points - 1, min(n_points, FIT_POINTS)).astype(int))
-    part = table[:, sample]
-    scaled = part / np.linalg.norm(part, axis=1, keepdims=True)
+    n_rows = len(table)
+    part = _sampled(table, FIT_POINTS)
+    norms = np.linalg.norm(part, axis=1)
+    scaled = part / norms[:, None]
     triangle, pivots = scipy.linalg.qr(scaled.T, mode="r", pivoting=True)
     sizes = np.abs(np.diag(triangle))
     first = max(1, int((sizes > tolerance * sizes[0]).sum()))
@@ -158,7 +227,6 @@ def interpolate(table: np.ndarray, *, tolerance: float) -> tuple[np.ndarray, np.
         coefficients = np.empty((n_rows, rank))
         for i, row in enumerate(scaled):
             coefficients[i] = np.linalg.lstsq((basis / row).T, np.ones(len(row)))[0]
-        norms = np.linalg.norm(part, axis=1)
         coefficients *= norms[:, None] / norms[skeleton]
         worst = np.abs(coefficients @ table[skeleton] / table - 1).max()
         if worst <= tolerance:

@@ -24,7 +24,12 @@ from braindecode_clip.decode.leave_out import (
     PrimalRoute,
     choose_route,
 )
-from braindecode_clip.decode.spectrum import eigh_of_centred_rows, interpolate, row_gram
+from braindecode_clip.decode.spectrum import (
+    eigh_of_centred_rows,
+    interpolate,
+    plan_filters,
+    row_gram,
+)
 
 ALPHAS = np.logspace(-1, 6, 15)
 EPS32 = float(np.finfo(np.float32).eps)
@@ -236,6 +241,30 @@ def test_interpolated_filters_are_within_the_tolerance():
     skeleton, coefficients = interpolate(table, tolerance=1e-6)
     assert len(skeleton) <= 12
     np.testing.assert_allclose(coefficients @ table[skeleton], table, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_bulk", [900, 40])
+def test_planned_filters_give_the_table_at_less_cost(n_bulk):
+    """A narrow bulk and a broad top."""
+    values = np.concatenate([np.linspace(1e3, 4e3, n_bulk), np.logspace(3.7, 6, 60)])
+    table = 1 / (values + np.logspace(0, 7, 20)[:, None])
+    plan = plan_filters(table, tolerance=1e-6)
+    found = np.zeros_like(table)
+    for (columns, kept), coefficients in zip(plan.parts, plan.coefficients.T, strict=True):
+        found[:, columns] += coefficients[:, None] * kept
+    np.testing.assert_allclose(found, table, rtol=1e-6)
+    cost = sum(len(kept) for _, kept in plan.parts)
+    assert cost <= (0.6 if n_bulk == 900 else 1) * table.size
+
+
+def test_planned_filters_choose_the_same_penalties(monkeypatch):
+    data = [make_data(90, 200, n_targets=20, seed=17), make_data(90, 30, n_targets=20, seed=17)]
+    whole = [RidgeDecoder(ALPHAS).fit(X, Y) for X, Y in data]
+    monkeypatch.setattr("braindecode_clip.decode.spectrum.FEW_COLUMNS", 10)
+    for (X, Y), expected in zip(data, whole, strict=True):
+        model = RidgeDecoder(ALPHAS).fit(X, Y)
+        np.testing.assert_array_equal(model.alpha_, expected.alpha_)
+        np.testing.assert_allclose(model.cv_mse_, expected.cv_mse_, rtol=1e-9)
 
 
 def test_eigenvectors_leave_the_constant_out():
