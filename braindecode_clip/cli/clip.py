@@ -20,6 +20,8 @@ from braindecode_clip.config.clip import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from braindecode_clip.clip.data import Pairs
     from braindecode_clip.clip.evaluation import ZeroShotTask
     from braindecode_clip.clip.train import Trainer
@@ -142,7 +144,35 @@ def _as_pairs(file: PairFile, recipe: ClipRecipe) -> Pairs:
     images = file.images
     if isinstance(images, list):
         images = resized_pictures(images, recipe)
-    return Pairs(images, file.captions)
+    return Pairs(images, file.captions, _kin(file))
+
+
+def _kin(file: PairFile) -> np.ndarray | None:
+    """Number the pairs that are alike: by the table's groups, or by what scenes share."""
+    import numpy as np
+
+    from braindecode_clip.simulate.scenes import scene_from_json
+
+    if file.groups is not None:
+        keys = file.groups
+    elif file.scenes is not None:
+        scenes = [scene_from_json(text) for text in file.scenes]
+        # What is left to tell kin apart: shapes, sizes, textures and the relation.
+        keys = np.array(
+            [
+                " ".join(
+                    [
+                        scene.background,
+                        scene.background_colour,
+                        *sorted(item.colour for item in scene.objects),
+                    ]
+                )
+                for scene in scenes
+            ]
+        )
+    else:
+        return None
+    return np.unique(keys, return_inverse=True)[1].astype(np.int64)
 
 
 def _as_lists(file: PairFile) -> tuple[list, list, list]:

@@ -22,10 +22,13 @@ class Pairs:
         RGB.
     captions : ndarray (n, n_captions) of str
         Each row holds wordings of the same picture.
+    kin : ndarray (n,) of int64, optional
+        Pairs of one number are much alike, and so hard to tell apart.
     """
 
     images: np.ndarray
     captions: np.ndarray
+    kin: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         problems = Problems("pairs")
@@ -43,6 +46,8 @@ class Pairs:
             empty = np.flatnonzero([any(not str(c).strip() for c in row) for row in self.captions])
             if len(empty):
                 problems.add(f"empty captions in rows {some(empty.tolist())}.")
+        if self.kin is not None and self.kin.shape != (len(self.images),):
+            problems.add(f"kin has shape {self.kin.shape}, expected ({len(self.images)},).")
         problems.raise_if_any()
 
     def __len__(self) -> int:
@@ -83,7 +88,7 @@ class PairBatches:
         At least one batch of them.
     tokenizer : WordTokenizer
         Reads the captions, once, at the start.
-    batch_size, seed, max_shift_px : int
+    batch_size, seed, max_shift_px, kin_size : int
         See :class:`braindecode_clip.config.clip.TrainConfig`.
     mean, std : sequence of 3 floats
         Normalisation of RGB in 0 to 1.
@@ -104,6 +109,7 @@ class PairBatches:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         max_shift_px: int = 0,
+        kin_size: int = 1,
     ) -> None:
         problems = Problems("training pairs")
         if len(pairs) < batch_size:
@@ -111,8 +117,16 @@ class PairBatches:
                 f"{len(pairs)} pairs are fewer than one batch of {batch_size}: no step could be "
                 "taken. Give more pairs, or lower training.batch_size."
             )
+        if kin_size > 1 and pairs.kin is None:
+            problems.add(
+                f"training.kin_size is {kin_size}, and nothing tells which pairs are alike. Give "
+                "pairs of `simulate scenes`, or a table with a column 'group', or set it to 1."
+            )
+        if batch_size % kin_size:
+            problems.add(f"training.kin_size {kin_size} does not divide the batch {batch_size}.")
         problems.raise_if_any()
         self._images = pairs.images
+        self._kin, self._kin_size = pairs.kin, kin_size
         self._tokens, self._groups = _tokenise(pairs.captions, tokenizer)
         self._batch_size, self._seed, self._shift = batch_size, seed, max_shift_px
         self._mean, self._std = mean, std
@@ -123,11 +137,23 @@ class PairBatches:
         """Full batches in one pass."""
         return len(self._images) // self._batch_size
 
+    def _permuted(self, rng: np.random.Generator) -> np.ndarray:
+        order = rng.permutation(len(self._images))
+        if self._kin is None or self._kin_size == 1:
+            return order
+        # Kin stand together, in random order, and are cut into pieces, which are then mixed.
+        # A piece on the border of two kin holds some of both.
+        rank = rng.permutation(int(self._kin.max()) + 1)[self._kin]
+        order = order[np.argsort(rank[order], kind="stable")]
+        n_whole = len(order) // self._kin_size * self._kin_size
+        pieces = order[:n_whole].reshape(-1, self._kin_size)
+        return np.concatenate([rng.permutation(pieces).ravel(), order[n_whole:]])
+
     def __getitem__(self, step: int) -> Batch:
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             rng = make_rng(self._seed, "order", epoch)
-            self._epoch, self._order = epoch, rng.permutation(len(self._images))
+            self._epoch, self._order = epoch, self._permuted(rng)
         start = position * self._batch_size
         rows = self._order[start : start + self._batch_size]
         rng = make_rng(self._seed, "batch", step)

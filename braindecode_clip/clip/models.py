@@ -8,6 +8,7 @@ the activation, and it comes back to the bit.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import logging
 import math
@@ -30,6 +31,8 @@ from braindecode_clip.errors import ConfigError, DataError
 from braindecode_clip.seeds import derive_seed
 
 open_clip = import_open_clip()
+# Makes the name of our image tower known to timm, and so to open_clip's factory.
+importlib.import_module("braindecode_clip.clip.towers")
 
 WEIGHTS_FILE = "open_clip_model.safetensors"
 CONFIG_FILE = "open_clip_config.json"

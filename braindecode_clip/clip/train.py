@@ -99,6 +99,7 @@ class Trainer:
             mean=recipe.preprocess.mean,
             std=recipe.preprocess.std,
             max_shift_px=recipe.training.max_shift_px,
+            kin_size=recipe.training.kin_size,
         )
         self.n_steps = recipe.training.epochs * self.batches.steps_per_epoch
         self.model = build_model(recipe, self.tokenizer).to(self.device)

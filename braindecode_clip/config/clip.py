@@ -91,6 +91,13 @@ class TrainConfig(Section):
         "picture by a linear layer that is thrown away after training. It teaches words that "
         "the contrast of random pairs hardly needs. 0 for none.",
     )
+    kin_size: int = Field(
+        1,
+        ge=1,
+        description="Pairs that are alike (same colours, number and background of scenes; same "
+        "'group' of a table) and stand together in a batch: hard negatives, which only the rest "
+        "of the caption tells apart. 1 draws batches at random.",
+    )
     logit_scale_init: float = Field(
         1 / 0.07, gt=0, le=100, description="Factor on the cosines at the start."
     )

@@ -29,11 +29,14 @@ class PairFile:
     captions : ndarray (n, n_captions) of str
     scenes : ndarray (n,) of str, or None
         Ground truth as JSON, where the file has it.
+    groups : ndarray (n,) of str, or None
+        Column 'group' of a table, where it has one.
     """
 
     images: np.ndarray | list
     captions: np.ndarray
     scenes: np.ndarray | None
+    groups: np.ndarray | None = None
 
 
 def read_pairs(path: str | Path, *, split: str | None = None) -> PairFile:
@@ -94,12 +97,13 @@ def _from_table(path: Path, split: str | None) -> PairFile:
     # Pictures with fewer wordings repeat theirs, so that every row has the same number.
     longest = max(map(len, groups))
     captions = np.array([np.resize(np.array(row, dtype=object), longest) for row in groups])
-    return PairFile(images, captions, None)
+    kin = table.groupby("image", sort=False)["group"].first() if "group" in table else None
+    return PairFile(images, captions, None, None if kin is None else kin.astype(str).to_numpy())
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     if path.suffix.lower() == ".tsv":
-        table = read_tsv(path, required=_COLUMNS, text=(*_COLUMNS, "split"))
+        table = read_tsv(path, required=_COLUMNS, text=(*_COLUMNS, "split", "group"))
     else:
         try:
             table = pd.read_csv(path, dtype=str)

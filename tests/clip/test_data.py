@@ -105,3 +105,33 @@ def test_pixels_are_those_of_open_clips_transform(tiny_recipe):
         want = open_clip.transform.image_transform_v2(config, is_train=False)(picture)
         got = normalised(resized_pictures([picture], tiny_recipe), mean, std)[0]
         np.testing.assert_allclose(got.numpy(), want.numpy(), atol=8 * np.finfo(np.float32).eps)
+
+
+def test_kin_stand_together_in_pieces_and_nothing_is_lost(make_pairs):
+    plain = make_pairs(60, 0)
+    pairs = Pairs(plain.images, plain.captions, np.arange(60) % 5)
+    batches = batches_of(pairs, kin_size=3)
+    rows = np.concatenate([batches[step].rows for step in range(10)])
+    assert sorted(rows) == list(range(60))
+    # 12 pairs of each kin: every piece of three is of one kin, and pieces are mixed.
+    pieces = (rows % 5).reshape(-1, 3)
+    assert (pieces == pieces[:, :1]).all()
+    assert len(set(map(tuple, pieces.reshape(10, 6)))) > 1
+    again = batches_of(pairs, kin_size=3)
+    np.testing.assert_array_equal(again[7].rows, batches[7].rows)
+
+
+@pytest.mark.parametrize(
+    ("kin", "size", "words"),
+    [(None, 3, "nothing tells"), (np.zeros(20, int), 4, "does not divide")],
+)
+def test_kin_that_cannot_be_used(make_pairs, kin, size, words):
+    plain = make_pairs(20, 0)
+    with pytest.raises(DataError, match=words):
+        batches_of(Pairs(plain.images, plain.captions, kin), kin_size=size)
+
+
+def test_kin_of_another_length(make_pairs):
+    plain = make_pairs(20, 0)
+    with pytest.raises(DataError, match="kin has shape"):
+        Pairs(plain.images, plain.captions, np.zeros(19, int))

@@ -4,10 +4,10 @@ CLIP = f"{STUDY.results}/clip/scenes"
 CLIP_METRICS = f"{CLIP}/model/metrics.json"
 # Number of scenes, seed, and whether each holds a composition that training never shows.
 PAIRS = {
-    "train": (60000, 1, ""),
+    "train": (50000, 1, ""),
     "validation": (1000, 2, ""),
-    "heldout": (2000, 3, "--held-out"),
-    "seen": (2000, 4, ""),
+    "heldout": (3000, 3, ""),
+    "unseen": (3000, 4, "--held-out"),
 }
 
 
@@ -62,7 +62,7 @@ rule clip_evaluate:
     input:
         weights=f"{CLIP}/model/open_clip_model.safetensors",
         heldout=f"{CLIP}/heldout.h5",
-        seen=f"{CLIP}/seen.h5",
+        unseen=f"{CLIP}/unseen.h5",
     output:
         CLIP_METRICS,
     log:
@@ -77,4 +77,4 @@ rule clip_evaluate:
         model=f"{CLIP}/model",
     shell:
         "braindecode-clip clip evaluate --model {params.model:q} --pairs {input.heldout:q}"
-        " --pairs {input.seen:q} --out {output:q} > {log:q} 2>&1"
+        " --pairs {input.unseen:q} --out {output:q} > {log:q} 2>&1"
