@@ -38,8 +38,8 @@ class BidsConfig(Section):
     )
     background: str | None = Field(
         None,
-        description="Path pattern of an image to show maps on, below `root`; null for the mean "
-        "volume.",
+        description="Path pattern of an image on the same grid to show maps on, below `root`; "
+        "null draws them without one.",
     )
 
 
