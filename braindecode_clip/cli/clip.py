@@ -54,6 +54,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Take up the state where there is one.")
     ] = False,
+    initial: Annotated[
+        Path | None,
+        typer.Option(help="Model folder to start from, instead of fresh weights."),
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Rows of a table of pairs: value of its column 'split'.")
     ] = None,
@@ -65,7 +69,10 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Train a model from scratch. An interrupted run goes on with --resume, bit by bit."""
+    """Train a model, from scratch or from another one.
+
+    An interrupted run goes on with --resume, bit by bit.
+    """
     import torch
 
     from braindecode_clip.clip.encoders import choose_device
@@ -84,6 +91,7 @@ def train(
             validation=_as_pairs(read_pairs(validation, split=validation_split), config),
             state_dir=state if state is not None else out.with_name(f"{out.name}-state"),
             resume=resume,
+            initial=initial,
             device=choose_device(device),
         )
         n_weights = sum(p.numel() for p in trainer.model.parameters())

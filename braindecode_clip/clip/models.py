@@ -181,6 +181,34 @@ def load_model_directory(directory: str | Path, *, device: str | torch.device) -
     return LoadedModel(model.eval(), preprocess, tokenize, config)
 
 
+def start_from(model: torch.nn.Module, directory: str | Path, *, tokenizer: WordTokenizer) -> None:
+    """Give a model the weights of a model directory of the same towers and vocabulary.
+
+    Raises
+    ------
+    DataError
+        The directory is damaged, or holds other towers or another vocabulary.
+    """
+    start = load_model_directory(directory, device="cpu")
+    same_words = (
+        isinstance(start.tokenize, WordTokenizer)
+        and start.tokenize.to_json() == tokenizer.to_json()
+    )
+    if not same_words:
+        raise DataError(
+            f"{directory}: its vocabulary is not that of the training captions, so its text tower "
+            "would read other words. Start from a model that was trained on the same pairs."
+        )
+    try:
+        model.load_state_dict(start.model.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise DataError(
+            f"{directory}: its towers are not the recipe's ({reason}). Give both the "
+            "same 'model' section."
+        ) from error
+
+
 @contextlib.contextmanager
 def quiet_open_clip() -> Iterator[None]:
     """Keep open_clip's chatter on the root logger away from the user's terminal.

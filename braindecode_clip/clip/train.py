@@ -24,7 +24,7 @@ from braindecode_clip.clip.checkpoints import (
 )
 from braindecode_clip.clip.data import Batch, PairBatches, Pairs, normalised
 from braindecode_clip.clip.losses import MaskedClipLoss, WordLoss
-from braindecode_clip.clip.models import build_model, save_model
+from braindecode_clip.clip.models import build_model, save_model, start_from
 from braindecode_clip.clip.optim import learning_rate, make_optimiser
 from braindecode_clip.clip.recall import Recall, pooled_recall
 from braindecode_clip.clip.tokenizers import WordTokenizer
@@ -62,6 +62,9 @@ class Trainer:
         Take up the state in ``state_dir`` where there is one. Recipe and pairs must be those
         it was made from. On the same machine with the same number of threads the run ends
         with the same bits as one that was never interrupted.
+    initial : path, optional
+        Model directory to start from, of the same towers and vocabulary; fresh weights
+        without.
     device : str or torch.device
         Where to train.
 
@@ -82,6 +85,7 @@ class Trainer:
         validation: Pairs,
         state_dir: str | Path,
         resume: bool = False,
+        initial: str | Path | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         _check_pairs(recipe, pairs, validation)
@@ -103,6 +107,8 @@ class Trainer:
         )
         self.n_steps = recipe.training.epochs * self.batches.steps_per_epoch
         self.model = build_model(recipe, self.tokenizer).to(self.device)
+        if initial is not None:
+            start_from(self.model, initial, tokenizer=self.tokenizer)
         self.model.visual.to(memory_format=torch.channels_last)
         self.contrast = MaskedClipLoss()
         self.words = self._word_loss().to(self.device)
@@ -110,6 +116,7 @@ class Trainer:
         self.facts = {
             "recipe": recipe.model_dump(mode="json"),
             "pairs_sha256": _pairs_digest(pairs),
+            "initial": "" if initial is None else str(initial),
             "n_threads": torch.get_num_threads(),
         }
         self.step = self._resume() if self._found_state(resume) else self._start()
@@ -265,7 +272,11 @@ class Trainer:
     def _resume(self) -> int:
         path = self.state_dir / STATE_FILE
         state = read_state(path)
-        names = {"recipe": "another recipe", "pairs_sha256": "other pairs"}
+        names = {
+            "recipe": "another recipe",
+            "pairs_sha256": "other pairs",
+            "initial": "another start",
+        }
         other = [name for key, name in names.items() if state.facts.get(key) != self.facts[key]]
         if other:
             raise ConfigError(

@@ -238,3 +238,22 @@ def test_residual_gains_start_where_the_recipe_says(tiny_recipe):
     )
     with pytest.raises(ConfigError, match="residual_gain"):
         build_model(tiny_recipe.model_copy(update={"model": transformer}), tokenizer)
+
+
+def test_training_starts_from_another_models_weights(tiny_recipe, make_pairs, tmp_path):
+    pairs = make_pairs(24, 0)
+    first = Trainer(tiny_recipe, pairs, validation=pairs, state_dir=tmp_path / "a")
+    first.run()
+    first.export(tmp_path / "first")
+    recipe = tiny_recipe.model_copy(update={"seed": 99})
+    second = Trainer(
+        recipe, pairs, validation=pairs, state_dir=tmp_path / "b", initial=tmp_path / "first"
+    )
+    start = second.model.state_dict()
+    for name, value in first.model.state_dict().items():
+        assert torch.equal(start[name], value), name
+    other = Pairs(pairs.images, np.array([["words unknown before"]] * 24))
+    with pytest.raises(DataError, match="vocabulary"):
+        Trainer(
+            recipe, other, validation=pairs, state_dir=tmp_path / "c", initial=tmp_path / "first"
+        )

@@ -33,9 +33,35 @@ rule clip_pairs:
         " --out {output:q} > {log:q} 2>&1"
 
 
+rule clip_train_shapes:
+    input:
+        recipe="config/clip/scenes-shapes.yaml",
+        pairs=f"{CLIP}/train.h5",
+        validation=f"{CLIP}/validation.h5",
+    output:
+        f"{CLIP}/shapes/open_clip_model.safetensors",
+    log:
+        f"{CLIP}/logs/train_shapes.log",
+    benchmark:
+        f"{CLIP}/benchmarks/train_shapes.tsv"
+    params:
+        code=code("clip"),
+        model=f"{CLIP}/shapes",
+        state=f"{CLIP}/shapes-state",
+    threads: workflow.cores
+    resources:
+        mem_mb=4000,
+        runtime=600,
+    shell:
+        "braindecode-clip clip train --recipe {input.recipe:q} --pairs {input.pairs:q}"
+        " --validation {input.validation:q} --out {params.model:q} --state {params.state:q}"
+        " --resume --threads {threads} > {log:q} 2>&1"
+
+
 rule clip_train:
     input:
         recipe="config/clip/scenes.yaml",
+        initial=f"{CLIP}/shapes/open_clip_model.safetensors",
         pairs=f"{CLIP}/train.h5",
         validation=f"{CLIP}/validation.h5",
     output:
@@ -44,18 +70,19 @@ rule clip_train:
         f"{CLIP}/logs/train.log",
     benchmark:
         f"{CLIP}/benchmarks/train.tsv"
+    params:
+        code=code("clip"),
+        initial=f"{CLIP}/shapes",
+        model=f"{CLIP}/model",
+        state=f"{CLIP}/model-state",
     threads: workflow.cores
     resources:
         mem_mb=4000,
         runtime=600,
-    params:
-        code=code("clip"),
-        model=f"{CLIP}/model",
-        state=f"{CLIP}/state",
     shell:
-        "braindecode-clip clip train --recipe {input.recipe:q} --pairs {input.pairs:q}"
-        " --validation {input.validation:q} --out {params.model:q} --state {params.state:q}"
-        " --resume --threads {threads} > {log:q} 2>&1"
+        "braindecode-clip clip train --recipe {input.recipe:q} --initial {params.initial:q}"
+        " --pairs {input.pairs:q} --validation {input.validation:q} --out {params.model:q}"
+        " --state {params.state:q} --resume --threads {threads} > {log:q} 2>&1"
 
 
 rule clip_evaluate:
