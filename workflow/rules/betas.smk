@@ -8,6 +8,8 @@ rule betas:
         f"{LOGS}/betas/sub-{{subject}}/{{run_name}}.log",
     benchmark:
         f"{BENCHMARKS}/betas/sub-{{subject}}/{{run_name}}.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,

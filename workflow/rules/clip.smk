@@ -20,6 +20,8 @@ rule clip_pairs:
         f"{CLIP}/benchmarks/pairs_{{part}}.tsv"
     wildcard_constraints:
         part="|".join(PAIRS),
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=4000,
         runtime=60,
@@ -44,14 +46,16 @@ rule clip_train_shapes:
         f"{CLIP}/logs/train_shapes.log",
     benchmark:
         f"{CLIP}/benchmarks/train_shapes.tsv"
-    params:
-        code=code("clip"),
-        model=f"{CLIP}/shapes",
-        state=f"{CLIP}/shapes-state",
+    conda:
+        ENVIRONMENT
     threads: workflow.cores
     resources:
         mem_mb=4000,
         runtime=600,
+    params:
+        code=code("clip"),
+        model=folder_of(),
+        state=f"{CLIP}/shapes-state",
     shell:
         "braindecode-clip clip train --recipe {input.recipe:q} --pairs {input.pairs:q}"
         " --validation {input.validation:q} --out {params.model:q} --state {params.state:q}"
@@ -70,15 +74,17 @@ rule clip_train:
         f"{CLIP}/logs/train.log",
     benchmark:
         f"{CLIP}/benchmarks/train.tsv"
-    params:
-        code=code("clip"),
-        initial=f"{CLIP}/shapes",
-        model=f"{CLIP}/model",
-        state=f"{CLIP}/model-state",
+    conda:
+        ENVIRONMENT
     threads: workflow.cores
     resources:
         mem_mb=4000,
         runtime=600,
+    params:
+        code=code("clip"),
+        initial=lambda wildcards, input: str(Path(input.initial).parent),
+        model=folder_of(),
+        state=f"{CLIP}/model-state",
     shell:
         "braindecode-clip clip train --recipe {input.recipe:q} --initial {params.initial:q}"
         " --pairs {input.pairs:q} --validation {input.validation:q} --out {params.model:q}"
@@ -96,12 +102,14 @@ rule clip_evaluate:
         f"{CLIP}/logs/evaluate.log",
     benchmark:
         f"{CLIP}/benchmarks/evaluate.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=4000,
         runtime=60,
     params:
         code=code("clip"),
-        model=f"{CLIP}/model",
+        model=folder_of(),
     shell:
         "braindecode-clip clip evaluate --model {params.model:q} --pairs {input.heldout:q}"
         " --pairs {input.unseen:q} --out {output:q} > {log:q} 2>&1"

@@ -1,5 +1,5 @@
 # The typed config, the sample sheet, file names, and the code digest of every stage.
-import json
+from pathlib import Path
 
 from braindecode_clip.config.simulate import expected_runs
 from braindecode_clip.config.study import parse_study
@@ -22,6 +22,9 @@ try:
 except BraindecodeError as error:
     raise WorkflowError(str(error)) from None
 
+# Used with --software-deployment-method conda alone: an environment of this name, with the
+# package installed in it. Without that flag the environment that Snakemake runs in is used.
+ENVIRONMENT = "braindecode-clip"
 RESULTS = f"{STUDY.results}/{STUDY.study}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
@@ -119,3 +122,49 @@ def optional(path):
 def option(flag, value):
     """A flag with its value, or nothing where there is no value."""
     return f"{flag} {value}" if value else ""
+
+
+def subject_masks(wildcards):
+    """The brain masks of all runs of the run's subject: they are intersected."""
+    subject = RUNS[wildcards.run_name].subject
+    return list(dict.fromkeys(run.mask for run in RUNS.values() if run.subject == subject))
+
+
+def simulated_files():
+    """All that the simulation of one subject writes, with {subject} left open."""
+    runs = [simulated_run("{subject}", *run) for run in expected_runs(STUDY.simulate)]
+    masks = [fill_pattern(roi.mask, subject="{subject}") for roi in STUDY.rois]
+    return {
+        "bold": [run.bold for run in runs],
+        "events": [run.events for run in runs],
+        "confounds": [run.confounds for run in runs],
+        "mask": runs[0].mask,
+        "rois": [f"{SIMULATED}/{mask}" for mask in masks],
+        "anatomy": f"{SIMULATED}/derivatives/masks/sub-{{subject}}/sub-{{subject}}_desc-mean_T1w.nii.gz",
+        "truth": f"{SIMULATED}/derivatives/truth/sub-{{subject}}_truth.h5",
+    }
+
+
+REPORT = f"{RESULTS}/report/report.html"
+LABELS = dict(subject=SUBJECTS, roi=ROIS, split=SPLITS, encoder=ENCODERS, decoder=DECODERS)
+
+
+def every(pattern):
+    """One path for each combination of the study's labels that the pattern names."""
+    return expand(pattern, **LABELS, gallery=GALLERIES)
+
+
+def backgrounds():
+    """An image to show maps on for each subject, where there is one."""
+    if STUDY.source == "simulate":
+        pattern = "derivatives/masks/sub-{subject}/sub-{subject}_desc-mean_T1w.nii.gz"
+    else:
+        pattern = STUDY.bids.background
+    if pattern is None:
+        return {}
+    return {s: f"{ROOT}/{fill_pattern(pattern, subject=s)}" for s in SUBJECTS}
+
+
+def folder_of(position=0):
+    """A parameter: the folder of one of a job's outputs."""
+    return lambda wildcards, output: str(Path(output[position]).parent)

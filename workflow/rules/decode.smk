@@ -9,6 +9,8 @@ rule decode:
         side_file(LOGS, "decode", FIT, "log"),
     benchmark:
         side_file(BENCHMARKS, "decode", FIT, "tsv")
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=240,

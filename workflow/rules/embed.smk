@@ -10,6 +10,8 @@ rule embed:
         f"{LOGS}/embed/enc-{{encoder}}.log",
     benchmark:
         f"{BENCHMARKS}/embed/enc-{{encoder}}.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=120,

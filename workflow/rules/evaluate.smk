@@ -11,6 +11,8 @@ rule evaluate:
         side_file(LOGS, "evaluate", RANKING, "log"),
     benchmark:
         side_file(BENCHMARKS, "evaluate", RANKING, "tsv")
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,

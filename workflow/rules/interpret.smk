@@ -13,6 +13,8 @@ rule interpret:
         side_file(LOGS, "interpret", FIT, "log"),
     benchmark:
         side_file(BENCHMARKS, "interpret", FIT, "tsv")
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,

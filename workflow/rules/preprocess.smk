@@ -1,9 +1,3 @@
-def subject_masks(wildcards):
-    """The brain masks of all runs of the run's subject: they are intersected."""
-    subject = RUNS[wildcards.run_name].subject
-    return list(dict.fromkeys(run.mask for run in RUNS.values() if run.subject == subject))
-
-
 rule preprocess:
     input:
         bold=lambda wildcards: RUNS[wildcards.run_name].bold,
@@ -15,6 +9,8 @@ rule preprocess:
         f"{LOGS}/preprocess/sub-{{subject}}/{{run_name}}.log",
     benchmark:
         f"{BENCHMARKS}/preprocess/sub-{{subject}}/{{run_name}}.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,

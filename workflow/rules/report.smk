@@ -1,23 +1,3 @@
-REPORT = f"{RESULTS}/report/report.html"
-LABELS = dict(subject=SUBJECTS, roi=ROIS, split=SPLITS, encoder=ENCODERS, decoder=DECODERS)
-
-
-def every(pattern):
-    """One path for each combination of the study's labels that the pattern names."""
-    return expand(pattern, **LABELS, gallery=GALLERIES)
-
-
-def backgrounds():
-    """An image to show maps on for each subject, where there is one."""
-    if STUDY.source == "simulate":
-        pattern = "derivatives/masks/sub-{subject}/sub-{subject}_desc-mean_T1w.nii.gz"
-    else:
-        pattern = STUDY.bids.background
-    if pattern is None:
-        return {}
-    return {s: f"{ROOT}/{fill_pattern(pattern, subject=s)}" for s in SUBJECTS}
-
-
 rule report:
     input:
         metrics=every(result("metrics")),
@@ -37,6 +17,8 @@ rule report:
         f"{LOGS}/report.log",
     benchmark:
         f"{BENCHMARKS}/report.tsv"
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=2000,
         runtime=30,
@@ -46,7 +28,7 @@ rule report:
         subjects=" ".join(f"--subject {subject}" for subject in SUBJECTS),
         backgrounds=" ".join(f"--background {s}={p!r}" for s, p in backgrounds().items()),
         stimuli=lambda wildcards, input: " ".join(f"--stimuli {s!r}" for s in input.stimuli),
-        results=RESULTS,
+        results=lambda wildcards, output: str(Path(output[0]).parents[1]),
     shell:
         "braindecode-clip report --study {params.study:q} --results {params.results:q}"
         " {params.subjects} {params.backgrounds} {params.stimuli} --out {output:q} > {log:q} 2>&1"

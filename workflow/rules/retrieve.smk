@@ -9,6 +9,8 @@ rule retrieve:
         side_file(LOGS, "retrieve", RANKING, "log"),
     benchmark:
         side_file(BENCHMARKS, "retrieve", RANKING, "tsv")
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=30,

@@ -12,6 +12,8 @@ rule voxels:
         side_file(LOGS, "voxels", MATRIX, "log"),
     benchmark:
         side_file(BENCHMARKS, "voxels", MATRIX, "tsv")
+    conda:
+        ENVIRONMENT
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
