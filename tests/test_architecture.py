@@ -55,7 +55,9 @@ def test_a_commands_help_needs_no_torch_and_no_nilearn(stage: str) -> None:
 
 
 def test_stages_never_touch_the_disk() -> None:
-    forbidden = re.compile(r"(?<![.\w])open\(|\.write_text\(|\.write_bytes\(|h5py\.|nib\.load|\.to_csv\(")
+    forbidden = re.compile(
+        r"(?<![.\w])open\(|\.write_text\(|\.write_bytes\(|h5py\.|nib\.load|\.to_csv\("
+    )
     found = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for stage in STAGES
