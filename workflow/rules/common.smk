@@ -22,9 +22,8 @@ try:
 except BraindecodeError as error:
     raise WorkflowError(str(error)) from None
 
-# Used with --software-deployment-method conda alone: an environment of this name, with the
-# package installed in it. Without that flag the environment that Snakemake runs in is used.
-ENVIRONMENT = "braindecode-clip"
+# Used with --software-deployment-method conda alone; relative to the rule files.
+ENVIRONMENT = "../envs/environment.yaml"
 RESULTS = f"{STUDY.results}/{STUDY.study}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
