@@ -21,6 +21,8 @@ try:
     STUDY = parse_study(config, where="config")
 except BraindecodeError as error:
     raise WorkflowError(str(error)) from None
+# Numbers nested in a --config option arrive as text; the schema is held against typed values.
+config.update(STUDY.model_dump(mode="json"))
 
 # Used with --software-deployment-method conda alone; relative to the rule files.
 ENVIRONMENT = "../envs/environment.yaml"
