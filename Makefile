@@ -62,6 +62,7 @@ schema: $(VENV)/.installed  ## Write the schema and the option tables from the t
 
 bench: $(VENV)/.installed  ## Measure speed and memory against other packages, side by side
 	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[bench]'
+	export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1; \
 	for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
 clip: $(VENV)/.installed  ## Train the scenes CLIP again, from scratch
