@@ -6,8 +6,8 @@ CLIP_METRICS = f"{CLIP}/model/metrics.json"
 PAIRS = {
     "train": (50000, 1, ""),
     "validation": (1000, 2, ""),
-    "heldout": (3000, 3, ""),
-    "unseen": (3000, 4, "--held-out"),
+    "heldout": (3000, 5, ""),
+    "unseen": (3000, 6, "--held-out"),
 }
 
 
