@@ -117,6 +117,13 @@ class Signals:
         Labels without prefix; ``session`` may be empty.
     unit : str
         "zscore", "percent" or "raw".
+    sd : ndarray (n_voxels,) float32
+        Temporal standard deviation (n - 1) before cleaning, in the scanner's unit; ``mean / sd``
+        is the temporal signal-to-noise ratio.
+    volumes : DataFrame
+        One row for every volume: framewise_displacement (mm; NaN where it is not known), dvars
+        (root mean square over voxels of the change from the volume before, in the scanner's
+        unit; NaN for the first volume), censored (bool).
     """
 
     data: np.ndarray
@@ -129,11 +136,22 @@ class Signals:
     session: str
     run: str
     unit: str
+    sd: np.ndarray
+    volumes: pd.DataFrame
 
     def __post_init__(self) -> None:
         problems = Problems(f"Signals of sub-{self.subject} run-{self.run}")
         _check_matrix(problems, "data", self.data, (None, self.space.n_voxels))
         _check_matrix(problems, "mean", self.mean, (self.space.n_voxels,))
+        _check_matrix(problems, "sd", self.sd, (self.space.n_voxels,))
+        _check_columns(
+            problems, "volumes", self.volumes, {"framewise_displacement", "dvars", "censored"}
+        )
+        if len(self.volumes) != len(self.data):
+            problems.add(
+                f"'volumes' has {len(self.volumes)} rows, expected one for each of the "
+                f"{len(self.data)} volumes."
+            )
         _check_matrix(problems, "regressors", self.regressors, (len(self.data), None))
         if not self.tr_s > 0:
             problems.add(f"'tr_s' is {self.tr_s}, expected seconds above 0.")
@@ -154,18 +172,24 @@ class Betas:
         None when the signals came as a bare array.
     info : dict
         Method, HRF, and what they were told.
+    r2 : ndarray (n_voxels,) float32 or None
+        Share of the variance of the signals, nuisance apart, that the responses explain:
+        1 - SS(y - sum_j x_j beta_j) / SS(y). Below 0 where they fit worse than nothing.
     """
 
     data: np.ndarray
     trials: pd.DataFrame
     space: VoxelSpace | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    r2: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         problems = Problems("Betas")
         n_voxels = None if self.space is None else self.space.n_voxels
         _check_matrix(problems, "data", self.data, (len(self.trials), n_voxels))
         _check_columns(problems, "trials", self.trials, {"onset", "duration", "trial_type"})
+        if self.r2 is not None:
+            _check_matrix(problems, "r2", self.r2, (self.data.shape[1],))
         problems.raise_if_any(ArtifactError)
 
 

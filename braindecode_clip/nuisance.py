@@ -6,9 +6,12 @@ keeps a part that the data have lost. Both stages build that space here.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from braindecode_clip.checks import Problems
+from braindecode_clip.constants import HEAD_RADIUS_MM
 from braindecode_clip.errors import ConfigError, DataError
 
 #: A direction of the regressors that is larger than this, relative to the largest, is never
@@ -70,6 +73,45 @@ def polynomial_drifts(n_volumes: int, *, order: int) -> np.ndarray:
     """
     position = np.linspace(-1.0, 1.0, n_volumes)
     return np.polynomial.legendre.legvander(position, order)[:, 1:]
+
+
+def framewise_displacement(parameters: np.ndarray) -> np.ndarray:
+    """Return Power's displacement of the head from volume to volume.
+
+    The sum of the absolute changes, rotations on a sphere of 50 mm (Power et al. 2012,
+    NeuroImage 59:2142-2154).
+
+    Parameters
+    ----------
+    parameters : ndarray (n_volumes, 6)
+        Translations in mm, then rotations in radians.
+
+    Returns
+    -------
+    ndarray (n_volumes,) float64
+        mm; NaN for the first volume.
+    """
+    change = np.abs(np.diff(parameters, axis=0))
+    return np.concatenate([[np.nan], change[:, :3].sum(1) + HEAD_RADIUS_MM * change[:, 3:].sum(1)])
+
+
+def dvars(data: np.ndarray) -> np.ndarray:
+    """Return the root mean square over voxels of the change from volume to volume.
+
+    Power et al. (2012), NeuroImage 59:2142-2154.
+
+    Parameters
+    ----------
+    data : ndarray (n_volumes, n_voxels)
+
+    Returns
+    -------
+    ndarray (n_volumes,) float64
+        In the unit of the data; NaN for the first volume.
+    """
+    # One pair of volumes at a time: the differences of all would be a second copy of the run.
+    squares = [np.square(now - before).mean(dtype=np.float64) for before, now in pairwise(data)]
+    return np.sqrt(np.concatenate([[np.nan], squares]))
 
 
 def orthonormal_basis(regressors: np.ndarray) -> np.ndarray:

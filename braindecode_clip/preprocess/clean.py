@@ -10,8 +10,14 @@ from braindecode_clip.checks import Problems
 from braindecode_clip.config.preprocess import PreprocessConfig
 from braindecode_clip.errors import DataError
 from braindecode_clip.logs import get_logger
-from braindecode_clip.nuisance import cosine_drifts, orthonormal_basis, polynomial_drifts
-from braindecode_clip.preprocess.confounds import choose_confounds
+from braindecode_clip.nuisance import (
+    cosine_drifts,
+    dvars,
+    framewise_displacement,
+    orthonormal_basis,
+    polynomial_drifts,
+)
+from braindecode_clip.preprocess.confounds import MOTION_PARAMETERS, choose_confounds
 
 logger = get_logger(__name__)
 
@@ -87,19 +93,20 @@ def clean_run(
         confounds, len(data), tr_s=tr_s, config=config, where=where, confounds_where=confounds_where
     )
     kept = data[config.dummy_scans :]
+    volumes = _volume_table(kept, confounds, dummy_scans=config.dummy_scans)
     reuse = overwrite and kept.dtype == np.float32
     result = kept if reuse else np.empty_like(kept, dtype=np.float32)
-    mean = np.empty(kept.shape[1])
+    mean, sd_raw = np.empty(kept.shape[1]), np.empty(kept.shape[1])
     empty = np.empty(kept.shape[1], dtype=bool)
     for start in range(0, kept.shape[1], BLOCK_VOXELS):
         block = slice(start, start + BLOCK_VOXELS)
         signals = kept[:, block].astype(np.float64)
         mean[block] = signals.mean(axis=0)
         signals -= mean[block]
-        sd_before = _sd_around_zero(signals)
+        sd_raw[block] = _sd_around_zero(signals)
         signals -= basis @ (basis.T @ signals)
         sd = _sd_around_zero(signals)
-        size = np.abs(mean[block]) + sd_before
+        size = np.abs(mean[block]) + sd_raw[block]
         empty[block] = sd <= ROUNDING * size
         result[:, block] = _scaled(signals, mean[block], sd, empty[block], config.standardize)
     _check_voxels(mean, empty, space=space, config=config, where=where)
@@ -115,7 +122,36 @@ def clean_run(
         session=session,
         run=run,
         unit=config.standardize,
+        sd=sd_raw.astype(np.float32),
+        volumes=volumes,
     )
+
+
+def _volume_table(
+    data: np.ndarray, confounds: pd.DataFrame | None, *, dummy_scans: int
+) -> pd.DataFrame:
+    """Return what is known of every volume kept: see :class:`Signals`."""
+    displacement = np.full(len(data), np.nan)
+    if confounds is not None and len(confounds) == len(data) + dummy_scans:
+        displacement = _displacement(confounds)[dummy_scans:]
+    return pd.DataFrame(
+        {
+            "framewise_displacement": displacement,
+            "dvars": dvars(data),
+            "censored": np.zeros(len(data), dtype=bool),
+        }
+    )
+
+
+def _displacement(confounds: pd.DataFrame) -> np.ndarray:
+    """Return the framewise displacement (mm) as given, or of the six motion parameters."""
+    if "framewise_displacement" in confounds:
+        column = pd.to_numeric(confounds["framewise_displacement"], errors="coerce")
+        return column.to_numpy(np.float64)
+    if set(MOTION_PARAMETERS) <= set(confounds.columns):
+        table = confounds[list(MOTION_PARAMETERS)].apply(pd.to_numeric, errors="coerce")
+        return framewise_displacement(table.to_numpy(np.float64))
+    return np.full(len(confounds), np.nan)
 
 
 def _nuisance_basis(

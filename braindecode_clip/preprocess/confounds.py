@@ -12,6 +12,9 @@ import pandas as pd
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.errors import DataError
 
+#: fMRIPrep's names of the six rigid-body parameters: mm, then radians.
+MOTION_PARAMETERS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+
 #: fMRIPrep writes these one-hot columns only where a run has such volumes.
 OPTIONAL_FAMILIES = ("non_steady_state_outlier", "motion_outlier")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from braindecode_clip.nuisance import cosine_drifts
+from braindecode_clip.nuisance import cosine_drifts, framewise_displacement
 from braindecode_clip.simulate.anatomy import CSF, WHITE, Anatomy
-from braindecode_clip.simulate.noise import MOTION_NAMES, Motion, framewise_displacement
+from braindecode_clip.simulate.noise import MOTION_NAMES, Motion
 
 N_COMPCOR = 6
 

@@ -9,12 +9,10 @@ from scipy import ndimage
 from scipy.signal import lfilter
 
 from braindecode_clip.config.simulate import SimulateConfig
+from braindecode_clip.constants import HEAD_RADIUS_MM
 from braindecode_clip.simulate.anatomy import CSF, GREY, WHITE, Anatomy
 
 MOTION_NAMES: tuple[str, ...] = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
-
-#: Radius (mm) of the sphere on which rotations are counted as displacements.
-HEAD_RADIUS_MM = 50.0
 
 _N_PHYSIOLOGY = 3
 _N_DRIFTS = 3
@@ -63,16 +61,6 @@ def simulate_motion(n_volumes: int, config: SimulateConfig, *, rng: np.random.Ge
     for volume in spikes:
         parameters[volume] += 2.5 * unit * rng.standard_normal(6)
     return Motion(parameters, spikes)
-
-
-def framewise_displacement(parameters: np.ndarray) -> np.ndarray:
-    """Return Power's displacement (n_volumes,) in mm; NaN for the first volume.
-
-    The sum of the absolute changes, rotations on a sphere of 50 mm (Power et al. 2012,
-    NeuroImage 59:2142-2154).
-    """
-    change = np.abs(np.diff(parameters, axis=0))
-    return np.concatenate([[np.nan], change[:, :3].sum(1) + HEAD_RADIUS_MM * change[:, 3:].sum(1)])
 
 
 def motion_effect(motion: Motion, anatomy: Anatomy, config: SimulateConfig) -> np.ndarray:

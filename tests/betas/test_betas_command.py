@@ -29,6 +29,10 @@ def run_files(tmp_path, make_run):
         session="02",
         run="03",
         unit="raw",
+        sd=data.std(axis=0, ddof=1).astype(np.float32),
+        volumes=pd.DataFrame(
+            {"framewise_displacement": np.nan, "dvars": np.nan, "censored": [False] * 100}
+        ),
     )
     save_artifact(
         tmp_path / "signals.h5",

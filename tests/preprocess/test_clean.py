@@ -181,3 +181,21 @@ def test_masks_are_intersected(space):
     moved = type(space)(space.affine + np.eye(4), space.shape, space.ijk)
     with pytest.raises(DataError, match="b lies on another grid than a"):
         intersect_masks([first, moved], ["a", "b"])
+
+
+def test_every_volume_is_described(data, space, confounds):
+    rng = np.random.default_rng(12)
+    names = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
+    moved = confounds.assign(**dict(zip(names, rng.normal(size=(6, 97)) / 50, strict=True)))
+    ours = clean_run(data, space=space, tr_s=2.0, confounds=moved, config=config(dummy_scans=5))
+    kept = data[5:].astype(np.float64)
+    change = np.sqrt((np.diff(kept, axis=0) ** 2).mean(axis=1))
+    np.testing.assert_allclose(ours.volumes["dvars"][1:], change, rtol=1e-6)
+    assert np.isnan(ours.volumes["dvars"][0])
+    step = np.abs(np.diff(moved[names].to_numpy(), axis=0)) @ [1, 1, 1, 50, 50, 50]
+    np.testing.assert_allclose(ours.volumes["framewise_displacement"], step[4:], rtol=1e-12)
+    np.testing.assert_allclose(ours.sd, kept.std(axis=0, ddof=1), rtol=1e-6)
+    # What the file says counts before what could be computed.
+    given = moved.assign(framewise_displacement=np.r_[np.nan, np.arange(96.0)])
+    ours = clean_run(data, space=space, tr_s=2.0, confounds=given, config=config())
+    np.testing.assert_array_equal(ours.volumes["framewise_displacement"][1:], np.arange(96.0))

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import gamma, pearsonr
 
 from braindecode_clip.errors import ConfigError
+from braindecode_clip.nuisance import framewise_displacement
 from braindecode_clip.simulate.hrf import trial_regressors
-from braindecode_clip.simulate.noise import framewise_displacement
 from braindecode_clip.simulate.subject import simulate_runs
 
 #: Nothing in the signal but responses, autocorrelated and thermal noise.
