@@ -194,6 +194,93 @@ class Betas:
 
 
 @dataclass(frozen=True)
+class RunRegressors:
+    """Noise regressors of one run.
+
+    Attributes
+    ----------
+    session, run : str
+        Labels without prefix.
+    columns : ndarray (n_volumes, n_regressors) float32
+        Orthonormal, the leading component first.
+    """
+
+    session: str
+    run: str
+    columns: np.ndarray
+
+    def __post_init__(self) -> None:
+        problems = Problems(f"RunRegressors of run-{self.run}")
+        _check_matrix(problems, "columns", self.columns, (None, None))
+        problems.raise_if_any(ArtifactError)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What the estimation of single trials takes from all runs of a subject.
+
+    Attributes
+    ----------
+    subject : str
+    hrf_index : ndarray (n_voxels,) int16
+        Response of the library; 0 where there is one response for all.
+    r2 : ndarray (n_voxels,) float32
+        Share of the variance of a run, nuisance apart, that the other runs predict (0 or below:
+        nothing).
+    noise_pool : ndarray (n_voxels,) bool
+        Voxels whose components are the noise regressors.
+    mean_response : ndarray (n_voxels,) float32
+        Response to a trial of any stimulus, in the unit of the signals.
+    penalty : ndarray (n_voxels,) float32
+        Ridge penalty in multiples of the mean squared norm of a trial's regressor; 0 for none.
+    noise_regressors : tuple of RunRegressors
+        One for each run; empty where none are used.
+    curve : DataFrame
+        n_regressors, gain: share of the prediction error (mean over responsive voxels) that
+        each number of noise regressors saves.
+    seen : ndarray (n,) str
+        Stimuli whose trials the choices saw.
+    space : VoxelSpace or None
+        None when the signals came as bare arrays.
+    info : dict
+        How each choice was made.
+    """
+
+    subject: str
+    hrf_index: np.ndarray
+    r2: np.ndarray
+    noise_pool: np.ndarray
+    mean_response: np.ndarray
+    penalty: np.ndarray
+    noise_regressors: tuple[RunRegressors, ...]
+    curve: pd.DataFrame
+    seen: np.ndarray
+    space: VoxelSpace | None
+    info: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        problems = Problems(f"Tuning of sub-{self.subject}")
+        n_voxels = len(self.hrf_index) if self.space is None else self.space.n_voxels
+        for name in ("hrf_index", "r2", "noise_pool", "mean_response", "penalty"):
+            _check_matrix(problems, name, getattr(self, name), (n_voxels,))
+        _check_columns(problems, "curve", self.curve, {"n_regressors", "gain"})
+        problems.raise_if_any(ArtifactError)
+
+    def regressors_of(self, session: str, run: str) -> np.ndarray | None:
+        """Return the noise regressors of a run; None where the subject has none."""
+        if not self.noise_regressors:
+            return None
+        for item in self.noise_regressors:
+            if (item.session, item.run) == (session, run):
+                return item.columns
+        have = [f"ses-{item.session} run-{item.run}" for item in self.noise_regressors]
+        raise ArtifactError(
+            f"Tuning of sub-{self.subject}: no noise regressors for ses-{session} run-{run}; it "
+            f"has {some(have)}. Run `tune` again with all runs."
+        )
+
+
+@dataclass(frozen=True)
 class Samples:
     """Rows of a voxel matrix with the stimulus of each.
 

@@ -2,24 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from braindecode_clip.artifacts import Betas, Signals
-from braindecode_clip.betas.design import average_operator, glm_operator
-from braindecode_clip.betas.events import select_trials
-from braindecode_clip.betas.hrf import fine_grid
-from braindecode_clip.betas.inputs import as_signals, check_options, nuisance_columns
-from braindecode_clip.config.betas import BetasConfig, WindowConfig
+from braindecode_clip.artifacts import Betas, Signals, Tuning
+from braindecode_clip.betas.apply import (
+    VoxelChoices,
+    apply_design,
+    average_trials,
+    estimate_autocorrelation,
+    explained_variance,
+)
+from braindecode_clip.betas.design import (
+    RunDesign,
+    average_operator,
+    describe_design,
+    run_design,
+)
+from braindecode_clip.betas.events import RunEvents, select_trials
+from braindecode_clip.betas.inputs import as_signals, nuisance_columns, parse_options
+from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.constants import HIGH_PASS_HZ
-from braindecode_clip.errors import DataError
+from braindecode_clip.errors import ConfigError, DataError
+from braindecode_clip.nuisance import orthonormal_basis
 
-#: Voxels multiplied at a time: the copy that is centred stays small.
-BLOCK_VOXELS = 4096
+
+@dataclass(frozen=True)
+class RunInputs:
+    """A run as the GLM sees it: events on the clock of the volumes, and what is nuisance.
+
+    Attributes
+    ----------
+    events : RunEvents
+    nuisance : ndarray (n_volumes, n_columns) float64
+        Confounds and drifts, without the constant.
+    tr_s, first_volume_s : float
+        Seconds.
+    volume_times_s : ndarray (n_volumes,)
+        On the clock of the events.
+    """
+
+    events: RunEvents
+    nuisance: np.ndarray
+    tr_s: float
+    first_volume_s: float
+    volume_times_s: np.ndarray
+
+    def design(self, config: BetasConfig, noise_regressors: np.ndarray | None) -> RunDesign:
+        """Return the GLM's design."""
+        return run_design(
+            self.events,
+            self.with_noise(noise_regressors),
+            config=config,
+            n_volumes=len(self.nuisance),
+            tr_s=self.tr_s,
+            first_volume_s=self.first_volume_s,
+        )
+
+    def with_noise(self, noise_regressors: np.ndarray | None) -> np.ndarray:
+        """Return the nuisance with noise regressors beside it."""
+        if noise_regressors is None:
+            return self.nuisance
+        if len(noise_regressors) != len(self.nuisance):
+            raise DataError(
+                f"the tuning has noise regressors for {len(noise_regressors)} volumes of this "
+                f"run, which has {len(self.nuisance)}. Run `tune` again."
+            )
+        return np.column_stack([self.nuisance, noise_regressors])
+
+
+def run_inputs(
+    events: pd.DataFrame,
+    *,
+    n_volumes: int,
+    tr_s: float,
+    config: BetasConfig,
+    confounds: np.ndarray | pd.DataFrame | None,
+    high_pass_hz: float | None,
+    first_volume_s: float,
+    where: str,
+) -> RunInputs:
+    """Check events and confounds of a run; see :func:`estimate_single_trials`."""
+    nuisance = nuisance_columns(confounds, n_volumes, tr_s=tr_s, high_pass_hz=high_pass_hz)
+    volume_times_s = first_volume_s + (np.arange(n_volumes) + config.slice_time_ref) * tr_s
+    run_events = select_trials(
+        events,
+        run_start_s=first_volume_s,
+        run_end_s=float(volume_times_s[-1]),
+        earliest_s=first_volume_s + config.min_onset_s,
+        trial_types=config.trial_types,
+        where=where,
+    )
+    return RunInputs(run_events, nuisance, tr_s, first_volume_s, volume_times_s)
 
 
 def estimate_single_trials(
@@ -27,27 +104,21 @@ def estimate_single_trials(
     events: pd.DataFrame,
     *,
     tr_s: float,
-    method: Literal["lss", "lsa", "average"] = "lss",
-    hrf: Literal["spm", "glover"] = "spm",
     confounds: np.ndarray | pd.DataFrame | None = None,
     high_pass_hz: float | None = HIGH_PASS_HZ,
-    others: Literal["all", "by_condition"] = "all",
-    trial_types: Sequence[str] | None = None,
-    window: WindowConfig | None = None,
     first_volume_s: float = 0.0,
-    slice_time_ref: float = 0.0,
-    min_onset_s: float = -24.0,
-    oversampling: int = 50,
     where: str = "events",
+    **options: Any,
 ) -> Betas:
-    """Estimate the response to every trial of one run by ordinary least squares.
+    """Estimate the response to every trial of one run.
 
     ``lss`` fits one model for every trial: its regressor, one for all other trials (or one for
     each trial_type, see ``others``), and the nuisance (constant, cosine drifts, confounds,
     events that are no trials). ``lsa`` fits one model with a regressor for every trial.
     ``average`` is the mean of the volumes in a window after each onset, of data from which
     drifts and confounds (not the mean) are removed. Each is one linear operator, built in
-    float64 from the design alone and applied to all voxels by one matrix product.
+    float64 from the design alone and applied to all voxels by one matrix product; with
+    ``noise_model="ar1"`` one for every value of the autocorrelation.
 
     A betas' unit is that of the signals; nothing is scaled (nilearn's ``signal_scaling=False``).
 
@@ -61,32 +132,20 @@ def estimate_single_trials(
         duration are required. A ``modulation`` column is not used.
     tr_s : float
         Repetition time in seconds.
-    method : {"lss", "lsa", "average"}
-    hrf : {"spm", "glover"}
-        Canonical response of lss and lsa.
     confounds : ndarray (n_volumes, n_confounds) or DataFrame, optional
         Nuisance regressors, finite; a constant is added always.
     high_pass_hz : float or None
         Cut-off of the cosine drifts in Hz; None for data that are already filtered.
-    others : {"all", "by_condition"}
-        lss: the other trials as one regressor, or as one for each trial_type. A trial that is
-        alone has no regressor of others.
-    trial_types : sequence of str, optional
-        Events of these types are trials, each other type is one nuisance regressor; all events
-        are trials by default. ``average`` passes over the other events.
-    window : WindowConfig, optional
-        Window of ``average``: onset + 4 s to offset + 4 s by default.
     first_volume_s : float
         When the first row of ``signals`` was taken, in seconds after the run began, on whose
         clock the onsets are (dropped dummy scans times the TR).
-    slice_time_ref : float
-        Part of the TR, 0 to 1, at which a volume counts as taken; as nilearn's.
-    min_onset_s : float
-        Earliest onset modelled, in seconds relative to the first row; 0 or less.
-    oversampling : int
-        Points of the fine grid in one TR; as nilearn's.
     where : str
         How messages call the events, e.g. a file name.
+    **options
+        Fields of :class:`~braindecode_clip.config.betas.BetasConfig`: method, hrf, noise_model,
+        others, trial_types, window, fir, ... What is chosen from all runs of a subject (hrf
+        "library", noise_regressors, shrinkage) needs
+        :func:`~braindecode_clip.betas.estimate_subject`.
 
     Returns
     -------
@@ -107,49 +166,33 @@ def estimate_single_trials(
     Mumford et al. (2012), NeuroImage 59:2636-2643, section 2.2.
     """
     signals = as_signals(signals)
-    n_volumes = len(signals)
-    check_options(
-        method, hrf, others, tr_s=tr_s, slice_time_ref=slice_time_ref, min_onset_s=min_onset_s
-    )
-    nuisance = nuisance_columns(confounds, n_volumes, tr_s=tr_s, high_pass_hz=high_pass_hz)
-    volume_times_s = first_volume_s + (np.arange(n_volumes) + slice_time_ref) * tr_s
-    run_events = select_trials(
+    config = parse_options(options, tr_s=tr_s, where="estimate_single_trials")
+    if config.needs_tuning:
+        raise ConfigError(
+            "estimate_single_trials: hrf 'library', noise_regressors and shrinkage are chosen "
+            "from all runs of a subject. Call estimate_subject, or `tune` before `betas`."
+        )
+    inputs = run_inputs(
         events,
-        run_start_s=first_volume_s,
-        run_end_s=float(volume_times_s[-1]),
-        earliest_s=first_volume_s + min_onset_s,
-        trial_types=trial_types,
+        n_volumes=len(signals),
+        tr_s=tr_s,
+        config=config,
+        confounds=confounds,
+        high_pass_hz=high_pass_hz,
+        first_volume_s=first_volume_s,
         where=where,
     )
-    info: dict[str, Any] = {
-        "method": method,
-        "n_volumes": n_volumes,
-        "tr_s": tr_s,
-        "first_volume_s": first_volume_s,
-        "slice_time_ref": slice_time_ref,
-        "high_pass_hz": high_pass_hz,
-    }
-    if method == "average":
-        window = window or WindowConfig()
-        weights, found = average_operator(run_events, nuisance, volume_times_s, window)
-    else:
-        grid = fine_grid(
-            n_volumes,
-            tr_s=tr_s,
-            first_volume_s=first_volume_s,
-            slice_time_ref=slice_time_ref,
-            oversampling=oversampling,
-            min_onset_s=min_onset_s,
-        )
-        weights, found = glm_operator(
-            run_events, nuisance, grid, method=method, hrf=hrf, others=others
-        )
-        info |= {"oversampling": oversampling, "min_onset_s": min_onset_s}
-    return Betas(apply_operator(weights, signals), run_events.trials, info=info | found)
+    betas = estimate_inputs(inputs, signals, config=config)
+    return replace(betas, info=betas.info | {"high_pass_hz": high_pass_hz})
 
 
 def estimate_run(
-    signals: Signals, events: pd.DataFrame, *, config: BetasConfig, where: str = "events"
+    signals: Signals,
+    events: pd.DataFrame,
+    *,
+    config: BetasConfig,
+    tuning: Tuning | None = None,
+    where: str = "events",
 ) -> Betas:
     """Estimate the trials of a cleaned run, with the labels of the run in the table.
 
@@ -161,30 +204,32 @@ def estimate_run(
     events : DataFrame
         As in :func:`estimate_single_trials`.
     config : BetasConfig
+    tuning : Tuning, optional
+        Choices made from all runs, where the config asks for some.
     where : str
         How messages call the events.
 
     Returns
     -------
     Betas
-        ``trials`` also has subject, session and run.
+        ``trials`` also has subject, session and run; ``r2`` is filled where the responses are
+        weights of one regressor each.
+
+    Raises
+    ------
+    DataError
+        As :func:`estimate_single_trials`; also when a tuning is missing or of other voxels.
     """
-    betas = estimate_single_trials(
+    inputs = signals_inputs(signals, events, config=config, where=where)
+    _check_tuning(signals, config, tuning)
+    regressors = None if tuning is None else tuning.regressors_of(signals.session, signals.run)
+    betas = estimate_inputs(
+        inputs,
         signals.data,
-        events,
-        tr_s=signals.tr_s,
-        method=config.method,
-        hrf=config.hrf,
-        confounds=signals.regressors,
-        high_pass_hz=None,
-        others=config.others,
-        trial_types=config.trial_types,
-        window=config.window,
-        first_volume_s=signals.first_volume_s,
-        slice_time_ref=config.slice_time_ref,
-        min_onset_s=config.min_onset_s,
-        oversampling=config.oversampling,
-        where=where,
+        config=config,
+        tuning=tuning,
+        noise_regressors=regressors,
+        want_r2=True,
     )
     trials = betas.trials.assign(subject=signals.subject, session=signals.session, run=signals.run)
     return replace(
@@ -192,42 +237,117 @@ def estimate_run(
     )
 
 
-def apply_operator(weights: np.ndarray, signals: np.ndarray) -> np.ndarray:
-    """Return ``weights @ signals`` in the dtype of the signals.
+def signals_inputs(
+    signals: Signals, events: pd.DataFrame, *, config: BetasConfig, where: str
+) -> RunInputs:
+    """Return the inputs of a cleaned run; ``signals.data`` is not looked at."""
+    return run_inputs(
+        events,
+        n_volumes=len(signals.regressors),
+        tr_s=signals.tr_s,
+        config=config,
+        confounds=signals.regressors,
+        high_pass_hz=None,
+        first_volume_s=signals.first_volume_s,
+        where=where,
+    )
 
-    The level of a voxel goes apart from its fluctuations: a mean of 1000 would cost float32
-    three of its seven digits.
 
-    Parameters
-    ----------
-    weights : ndarray (n_trials, n_volumes) float64
-    signals : ndarray (n_volumes, n_voxels) float32 or float64
-
-    Returns
-    -------
-    ndarray (n_trials, n_voxels)
-
-    Raises
-    ------
-    DataError
-        When voxels hold NaN or infinity.
-    """
+def estimate_inputs(
+    inputs: RunInputs,
+    signals: np.ndarray,
+    *,
+    config: BetasConfig,
+    tuning: Tuning | None = None,
+    noise_regressors: np.ndarray | None = None,
+    want_r2: bool = False,
+) -> Betas:
+    """Estimate the trials of a run whose events and nuisance are checked."""
     n_voxels = signals.shape[1]
-    result = np.empty((len(weights), n_voxels), dtype=signals.dtype)
-    level = np.empty(n_voxels, dtype=signals.dtype)
-    cast = weights.astype(signals.dtype)
-    offset = weights.sum(axis=1, keepdims=True).astype(signals.dtype)
-    with np.errstate(invalid="ignore"):
-        for start in range(0, n_voxels, BLOCK_VOXELS):
-            block = slice(start, start + BLOCK_VOXELS)
-            # Any number near the mean serves: exactly what is subtracted is added again.
-            level[block] = signals[:, block].mean(axis=0)
-            np.matmul(cast, signals[:, block] - level[block], out=result[:, block])
-            result[:, block] += offset * level[block]
-    bad = np.flatnonzero(~np.isfinite(level))
-    if len(bad):
-        raise DataError(
-            f"signals: {len(bad)} of {n_voxels} voxels are NaN or infinite at some volume "
-            f"(first: column {bad[0]}). Leave these voxels out of the mask."
+    hrf_index = np.zeros(n_voxels, np.int16)
+    if tuning is not None and config.hrf == "library":
+        hrf_index = tuning.hrf_index
+    info: dict[str, Any] = {
+        "method": config.method,
+        "n_volumes": len(signals),
+        "tr_s": inputs.tr_s,
+        "first_volume_s": inputs.first_volume_s,
+        "slice_time_ref": config.slice_time_ref,
+        "noise_model": config.noise_model,
+        "n_noise_regressors": 0 if noise_regressors is None else noise_regressors.shape[1],
+        "nuisance_events": np.unique(inputs.events.others["trial_type"]).tolist(),
+    }
+    if tuning is not None:
+        info["tuning"] = tuning.info
+    if config.method == "average":
+        data, found = _averaged(inputs, signals, config, noise_regressors)
+        return Betas(data, inputs.events.trials, info=info | found)
+    design = inputs.design(config, noise_regressors)
+    rho = np.zeros(n_voxels)
+    if config.noise_model == "ar1":
+        rho = estimate_autocorrelation(design, signals, hrf_index)
+        info["autocorrelation_median"] = float(np.median(rho))
+    choices = VoxelChoices(hrf_index, rho)
+    if tuning is not None and config.shrinkage == "ridge":
+        choices = replace(choices, penalty=tuning.penalty, mean_response=tuning.mean_response)
+    data = apply_design(design, signals, choices)
+    info |= {
+        "hrf": config.hrf,
+        "others": config.others,
+        "shrinkage": config.shrinkage,
+        "n_nuisance": design.basis(0).shape[1],
+        "oversampling": config.oversampling,
+        "min_onset_s": config.min_onset_s,
+    }
+    used = np.unique(hrf_index)
+    operators = [design.operator(int(index)) for index in used]
+    info |= describe_design(design, operators, shrunken=config.shrinkage == "ridge")
+    r2 = None
+    if want_r2 and config.hrf != "fir":
+        r2 = explained_variance(design, signals, data, hrf_index)
+    return Betas(data, inputs.events.trials, info=info, r2=r2)
+
+
+def _averaged(
+    inputs: RunInputs,
+    signals: np.ndarray,
+    config: BetasConfig,
+    noise_regressors: np.ndarray | None,
+) -> tuple[np.ndarray, dict[str, Any]]:
+    nuisance = orthonormal_basis(inputs.with_noise(noise_regressors))
+    rho = np.zeros(signals.shape[1])
+    if config.noise_model == "ar1":
+        design = inputs.design(config.model_copy(update={"method": "lss"}), noise_regressors)
+        rho = estimate_autocorrelation(design, signals, np.zeros(len(rho), np.int16))
+
+    def average(value: float) -> np.ndarray:
+        return average_operator(
+            inputs.events.trials, nuisance, inputs.volume_times_s, config.window, rho=value
         )
-    return result
+
+    info = {
+        "window": config.window.model_dump(mode="json"),
+        "n_nuisance": nuisance.shape[1],
+        "n_trials": len(inputs.events.trials),
+        "warnings": [],
+    }
+    return average_trials(average, signals, rho), info
+
+
+def _check_tuning(signals: Signals, config: BetasConfig, tuning: Tuning | None) -> None:
+    where = f"sub-{signals.subject} run-{signals.run}"
+    if tuning is None:
+        if config.needs_tuning:
+            raise DataError(
+                f"{where}: hrf 'library', noise_regressors and shrinkage are chosen from all "
+                "runs of a subject. Run `tune` first and give its file (--tuning)."
+            )
+        return
+    if tuning.subject != signals.subject:
+        raise DataError(f"{where}: the tuning is of sub-{tuning.subject}. Give this subject's.")
+    same = tuning.space is not None and np.array_equal(tuning.space.ijk, signals.space.ijk)
+    if not same:
+        raise DataError(
+            f"{where}: the tuning has {len(tuning.hrf_index)} voxels, not the same as the run's "
+            f"{signals.space.n_voxels}. Run `tune` again."
+        )

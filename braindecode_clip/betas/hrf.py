@@ -1,7 +1,9 @@
-"""Haemodynamic response functions and the regressors of single events.
+"""Haemodynamic response functions.
 
-The responses are differences of two gamma densities with the constants of SPM and of
-Glover (1999), sampled and summed as nilearn does it, to which the tests compare.
+The canonical responses are differences of two gamma densities with the constants of SPM and of
+Glover (1999), sampled and summed as nilearn does it, to which the tests compare; so are their
+derivatives and the impulses of a finite impulse response (FIR) model. The library holds 20
+responses that differ in the time and the width of their peak.
 
 References
 ----------
@@ -12,11 +14,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 HRF_LENGTH_S = 32.0
+
+#: Steps of the finite differences that are taken for derivatives, as in SPM and nilearn.
+ONSET_STEP_S = 0.1
+DISPERSION_STEP_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -34,28 +39,92 @@ _PAIRS = {
     "glover": _GammaPair(peak_s=6.0, undershoot_s=12.0, dispersion_s=0.9, ratio=0.48),
 }
 
+#: Peaks (s) and widths (standard deviation of the positive lobe over its peak time) of the
+#: library. Measured times to peak lie between about 3 and 8 s (Handwerker et al. 2004,
+#: NeuroImage 21:1639-1651); SPM's response is 5.0 s with 0.49.
+LIBRARY_PEAKS_S = tuple(float(peak) for peak in np.geomspace(3.6, 7.8, 5))
+LIBRARY_WIDTHS = (0.36, 0.45, 0.56, 0.68)
+LIBRARY_SIZE = len(LIBRARY_PEAKS_S) * len(LIBRARY_WIDTHS)
 
-def hrf_kernel(hrf: Literal["spm", "glover"], *, step_s: float) -> np.ndarray:
-    """Sample a canonical response over 32 s, with sum 1.
+#: The response of the library that is nearest to SPM's canonical one.
+LIBRARY_REFERENCE = 9
+
+_UNDERSHOOT = {"time": 3.0, "width": 1.6, "ratio": 1.0 / 6.0}
+
+
+def hrf_kernels(hrf: str, *, step_s: float) -> list[np.ndarray]:
+    """Sample the functions of a response model over 32 s.
 
     Parameters
     ----------
-    hrf : {"spm", "glover"}
+    hrf : str
+        A name of :data:`braindecode_clip.config.betas.HrfName` other than "fir" and "library".
     step_s : float
         Spacing of the samples in seconds.
 
     Returns
     -------
-    ndarray (round(32 / step_s),) float64
+    list of ndarray (round(32 / step_s),) float64
+        The response, with sum 1; then its derivatives to the onset and to the dispersion, as
+        far as the name has them.
     """
-    pair = _PAIRS[hrf]
+    name, *derivatives = hrf.split(" + ")
+    pair = _PAIRS[name]
+    response = _gamma_difference(pair, step_s=step_s)
+    kernels = [response]
+    if "derivative" in derivatives:
+        later = _gamma_difference(pair, step_s=step_s, onset_s=ONSET_STEP_S)
+        kernels.append((response - later) / ONSET_STEP_S)
+    if "dispersion" in derivatives:
+        wider = _GammaPair(
+            pair.peak_s, pair.undershoot_s, pair.dispersion_s + DISPERSION_STEP_S, pair.ratio
+        )
+        kernels.append((response - _gamma_difference(wider, step_s=step_s)) / DISPERSION_STEP_S)
+    return kernels
+
+
+def library_kernels(*, step_s: float) -> list[np.ndarray]:
+    r"""Sample the 20 responses of the library over 32 s, each with sum 1.
+
+    .. math:: h(t) = g(t; p, w) - \tfrac{1}{6} g(t; 3 p, 1.6 w)
+
+    where :math:`g` is the gamma density with mode :math:`p` and standard deviation :math:`w`:
+    scale :math:`\theta = (\sqrt{p^2 + 4 w^2} - p) / 2`, shape :math:`w^2 / \theta^2`. The
+    peaks p are :data:`LIBRARY_PEAKS_S`, the widths w = p times :data:`LIBRARY_WIDTHS`; the
+    width changes fastest. As with the canonical responses, a beta is the height that the
+    response to a long block would reach.
+    """
+    time_s = np.arange(int(np.rint(HRF_LENGTH_S / step_s))) * step_s
+    kernels = []
+    for peak_s in LIBRARY_PEAKS_S:
+        for relative in LIBRARY_WIDTHS:
+            width_s = peak_s * relative
+            response = _moded_gamma(time_s, peak_s, width_s)
+            response = response - _UNDERSHOOT["ratio"] * _moded_gamma(
+                time_s, _UNDERSHOOT["time"] * peak_s, _UNDERSHOOT["width"] * width_s
+            )
+            kernels.append(response / response.sum())
+    return kernels
+
+
+def library_peak_s(index: np.ndarray) -> np.ndarray:
+    """Return the time to peak (s) of responses of the library, by their index."""
+    return np.array(LIBRARY_PEAKS_S)[np.asarray(index) // len(LIBRARY_WIDTHS)]
+
+
+def _gamma_difference(pair: _GammaPair, *, step_s: float, onset_s: float = 0.0) -> np.ndarray:
     time_s = np.linspace(0.0, HRF_LENGTH_S, int(np.rint(HRF_LENGTH_S / step_s)))
     # One step of delay: a sample stands for the interval that ends with it.
-    time_s = time_s - step_s
+    time_s = time_s - step_s - onset_s
     peak = _gamma_density(time_s, pair.peak_s / pair.dispersion_s, pair.dispersion_s)
     undershoot = _gamma_density(time_s, pair.undershoot_s / pair.dispersion_s, pair.dispersion_s)
     kernel = peak - pair.ratio * undershoot
     return kernel / kernel.sum()
+
+
+def _moded_gamma(time_s: np.ndarray, mode_s: float, sd_s: float) -> np.ndarray:
+    scale_s = (math.sqrt(mode_s**2 + 4 * sd_s**2) - mode_s) / 2
+    return _gamma_density(time_s, (sd_s / scale_s) ** 2, scale_s)
 
 
 def _gamma_density(time_s: np.ndarray, shape: float, scale_s: float) -> np.ndarray:
@@ -64,98 +133,3 @@ def _gamma_density(time_s: np.ndarray, shape: float, scale_s: float) -> np.ndarr
     log_power = (shape - 1.0) * np.log(np.where(scaled > 0, scaled, 1.0))
     density = np.exp(log_power - scaled - math.lgamma(shape)) / scale_s
     return np.where(scaled > 0, density, 0.0)
-
-
-@dataclass(frozen=True)
-class FineGrid:
-    """A fine, regular time grid around a run.
-
-    Attributes
-    ----------
-    frame_times_s : ndarray (n_volumes,)
-        When the volumes were taken, in seconds after ``first_volume_s``.
-    times_s : ndarray (n_fine,)
-        From ``min_onset_s`` before the first volume to one TR after the last, on the same
-        clock.
-    first_volume_s : float
-        When the first volume began, on the clock of the events.
-    step_s : float
-        TR over oversampling.
-    """
-
-    frame_times_s: np.ndarray
-    times_s: np.ndarray
-    first_volume_s: float
-    step_s: float
-
-
-def fine_grid(
-    n_volumes: int,
-    *,
-    tr_s: float,
-    first_volume_s: float = 0.0,
-    slice_time_ref: float = 0.0,
-    oversampling: int = 50,
-    min_onset_s: float = -24.0,
-) -> FineGrid:
-    """Return the grid on which onsets and offsets are placed.
-
-    Its end follows nilearn: the last volume time t becomes t (1 + 1 / (n - 1)).
-
-    Parameters
-    ----------
-    n_volumes : int
-        At least 2.
-    tr_s, first_volume_s, slice_time_ref, oversampling, min_onset_s
-        As in :func:`braindecode_clip.betas.estimate_single_trials`.
-    """
-    frames = np.linspace(slice_time_ref * tr_s, (n_volumes - 1 + slice_time_ref) * tr_s, n_volumes)
-    first, last = frames[0] + min_onset_s, frames[-1] * (1.0 + 1.0 / (n_volumes - 1))
-    n_fine = int(np.rint((last - first) * oversampling / tr_s + 1))
-    times = np.linspace(first, last, n_fine)
-    return FineGrid(frames, times, first_volume_s, tr_s / oversampling)
-
-
-def event_regressors(
-    onsets_s: np.ndarray,
-    durations_s: np.ndarray,
-    *,
-    grid: FineGrid,
-    hrf: Literal["spm", "glover"],
-) -> np.ndarray:
-    """Return the expected response to every single event, at the volume times.
-
-    A boxcar from onset to offset on the fine grid (one step long where the duration is
-    shorter), convolved with the response and interpolated linearly at the volumes. The
-    convolution of a boxcar from step a to step b is H(i - a) - H(i - b) with H the running
-    sum of the kernel, so only the two fine steps around each volume are computed.
-
-    Parameters
-    ----------
-    onsets_s, durations_s : ndarray (n_events,)
-        Seconds on the clock of the events.
-    grid : FineGrid
-    hrf : {"spm", "glover"}
-
-    Returns
-    -------
-    ndarray (n_volumes, n_events) float64
-    """
-    kernel = hrf_kernel(hrf, step_s=grid.step_s)
-    # One zero in front: index 0 of the running sum stands for every time before the event.
-    running = np.concatenate([[0.0], np.cumsum(kernel)])
-    last = len(grid.times_s) - 1
-    onsets_s = onsets_s - grid.first_volume_s
-    begin = np.minimum(np.searchsorted(grid.times_s, onsets_s), last)
-    end = np.minimum(np.searchsorted(grid.times_s, onsets_s + durations_s), last)
-    end = np.where((end == begin) & (end < last), begin + 1, end)
-
-    def response_at(steps: np.ndarray) -> np.ndarray:
-        since_begin = np.clip(steps[:, None] - begin + 1, 0, len(kernel))
-        since_end = np.clip(steps[:, None] - end + 1, 0, len(kernel))
-        return running[since_begin] - running[since_end]
-
-    above = np.clip(np.searchsorted(grid.times_s, grid.frame_times_s), 1, last)
-    left, right = grid.times_s[above - 1], grid.times_s[above]
-    weight = ((grid.frame_times_s - left) / (right - left))[:, None]
-    return (1.0 - weight) * response_at(above - 1) + weight * response_at(above)

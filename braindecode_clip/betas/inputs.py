@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from braindecode_clip.checks import Problems, some
+from braindecode_clip.checks import Problems
+from braindecode_clip.config.base import parse_section
+from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.errors import ConfigError, DataError
 from braindecode_clip.nuisance import check_finite_columns, cosine_drifts, orthonormal_basis
 
@@ -31,32 +36,22 @@ def as_signals(signals: np.ndarray) -> np.ndarray:
     return signals
 
 
-def check_options(
-    method: str, hrf: str, others: str, *, tr_s: float, slice_time_ref: float, min_onset_s: float
-) -> None:
-    """Check the options of :func:`estimate_single_trials`.
+def parse_options(options: Mapping[str, Any], *, tr_s: float, where: str) -> BetasConfig:
+    """Return the options of a function typed.
 
     Raises
     ------
     ConfigError
-        With all problems at once.
+        With all problems at once, the repetition time among them.
     """
-    problems = Problems("estimate_single_trials")
-    choices = {
-        "method": (method, ("lss", "lsa", "average")),
-        "hrf": (hrf, ("spm", "glover")),
-        "others": (others, ("all", "by_condition")),
-    }
-    for name, (got, allowed) in choices.items():
-        if got not in allowed:
-            problems.add(f"{name} is {got!r}, expected one of {some(allowed)}.")
-    if not tr_s > 0:
-        problems.add(f"tr_s is {tr_s}, expected seconds above 0.")
-    if not 0.0 <= slice_time_ref <= 1.0:
-        problems.add(f"slice_time_ref is {slice_time_ref}, expected 0 to 1.")
-    if min_onset_s > 0:
-        problems.add(f"min_onset_s is {min_onset_s}, expected 0 or a negative number.")
-    problems.raise_if_any(ConfigError)
+    wrong_tr = "" if tr_s > 0 else f"tr_s is {tr_s}, expected seconds above 0."
+    try:
+        config = parse_section(BetasConfig, options, where=where)
+    except ConfigError as error:
+        raise ConfigError(f"{error}\n  {wrong_tr}" if wrong_tr else str(error)) from error
+    if wrong_tr:
+        raise ConfigError(f"{where}: {wrong_tr}")
+    return config
 
 
 def nuisance_columns(

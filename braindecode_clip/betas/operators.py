@@ -7,10 +7,18 @@ With M the projection on the complement of the nuisance space, x_j = M t_j the r
 trial j and s = sum_j x_j, the least-squares-separate model of trial j has the two columns
 x_j and o_j = s - x_j, and the row of its operator is the first row of their pseudo-inverse,
 
-    w_j = ((o_j . o_j) x_j - (x_j . o_j) o_j) / ((x_j . x_j)(o_j . o_j) - (x_j . o_j)^2),
+    w_j = u_j / (u_j . u_j),    u_j = x_j - o_j (x_j . o_j) / (o_j . o_j),
 
-written below as the part of x_j that is orthogonal to o_j over its squared norm. The
-least-squares-all operator is the pseudo-inverse of X = (x_1 ... x_n).
+the part of x_j that is orthogonal to o_j over its squared norm. The least-squares-all operator
+is the pseudo-inverse of X = (x_1 ... x_n). Where an event has several functions (derivatives,
+delays), x_j and o_j are matrices, and the row is a contrast of the pseudo-inverse of u_j.
+
+Both are kept in one form that a ridge penalty fits into,
+
+    W(alpha) = V diag(1 / (lambda + alpha)) R ,
+
+with R = X', rotated to the axes V of X' X and lambda its eigenvalues, for LSA; with the rows
+u_j, lambda_j = u_j . u_j and V = 1 for LSS. alpha = 0 is least squares.
 
 References
 ----------
@@ -26,7 +34,7 @@ import numpy as np
 
 from braindecode_clip.checks import some
 from braindecode_clip.errors import DataError
-from braindecode_clip.nuisance import orthonormal_basis, project_out
+from braindecode_clip.nuisance import project_out
 
 #: A trial keeps at least this share of its regressor's squared norm, or it counts as
 #: explained by other columns. Rounding in float64 leaves about 1e-15.
@@ -39,19 +47,33 @@ class TrialOperator:
 
     Attributes
     ----------
-    weights : ndarray (n_trials, n_volumes) float64
+    rows : ndarray (n_rows, n_volumes) float64
+        R above.
+    eigenvalues : ndarray (n_rows,) float64
+        lambda above.
+    mixing : ndarray (n_trials, n_rows) float64 or None
+        V above; None where it is the identity.
     vif : ndarray (n_trials,) float64
-        Variance inflation: squared norm of the trial's regressor (centred) over that of its
-        part that no other column explains; 1 when the trial stands alone.
+        Variance inflation: variance of the trial's estimate over that of a trial that stands
+        alone (its regressor merely centred); 1 at the least.
     """
 
-    weights: np.ndarray
+    rows: np.ndarray
+    eigenvalues: np.ndarray
+    mixing: np.ndarray | None
     vif: np.ndarray
+
+    @property
+    def weights(self) -> np.ndarray:
+        """The least-squares operator (n_trials, n_volumes)."""
+        scaled = self.rows / self.eigenvalues[:, None]
+        return scaled if self.mixing is None else self.mixing @ scaled
 
 
 def lss_operator(
-    regressors: np.ndarray,
+    columns: np.ndarray,
     *,
+    contrast: np.ndarray,
     nuisance: np.ndarray,
     conditions: np.ndarray,
     names: list[str],
@@ -61,8 +83,10 @@ def lss_operator(
 
     Parameters
     ----------
-    regressors : ndarray (n_volumes, n_trials) float64
+    columns : ndarray (n_volumes, n_trials, n_functions) float64
         Expected response to every trial.
+    contrast : ndarray (n_functions,) float64
+        The response is this combination of the functions' weights.
     nuisance : ndarray (n_volumes, rank) float64
         Orthonormal, the constant included.
     conditions : ndarray (n_trials,) str
@@ -78,38 +102,36 @@ def lss_operator(
     DataError
         When a trial is explained by the nuisance or by the other trials.
     """
-    centred = _squared_norms(regressors - regressors.mean(axis=0))
-    remaining = project_out(nuisance, regressors)
-    _check_share(_squared_norms(remaining), centred, names, "the confounds and drifts")
-    weights = np.empty((regressors.shape[1], regressors.shape[0]))
-    vif = np.empty(regressors.shape[1])
+    alone = _variance_alone(columns, contrast)
+    remaining = _project(nuisance, columns)
+    _check_share(_squared_norms(remaining), _centred_norms(columns), names, _NUISANCE)
+    n_volumes, n_trials, _ = columns.shape
+    rows, eigenvalues = np.empty((n_trials, n_volumes)), np.empty(n_trials)
     for condition in np.unique(conditions) if by_condition else [None]:
-        mine = np.ones(len(names), bool) if condition is None else conditions == condition
+        mine = np.ones(n_trials, bool) if condition is None else conditions == condition
         rest = _sums_of_others(remaining, conditions, condition)
-        columns = project_out(rest, remaining[:, mine]) if rest.shape[1] else remaining[:, mine]
+        own = _project(rest, remaining[:, mine]) if rest.shape[1] else remaining[:, mine]
         # The sum over the condition's trials, of which each trial is taken away in turn.
-        others = columns.sum(axis=1, keepdims=True) - columns
-        norm = _squared_norms(others)
-        # Others that the other conditions explain wholly (or that do not exist) leave rounding.
-        present = norm > MIN_SHARE * centred.max()
-        slope = np.where(present, np.sum(columns * others, axis=0), 0.0) / np.maximum(norm, 1e-300)
-        unique = columns - slope * others
-        share = _squared_norms(unique)
+        others = own.sum(axis=1, keepdims=True) - own
         chosen = [name for name, keep in zip(names, mine, strict=True) if keep]
-        _check_share(share, centred[mine], chosen, "the other trials")
-        weights[mine] = (unique / share).T
-        vif[mine] = centred[mine] / share
-    return TrialOperator(weights, vif)
+        largest = _centred_norms(columns)[mine]
+        if columns.shape[2] == 1:
+            unique = _single_rows(own[..., 0], others[..., 0], largest)
+            _check_share(_squared_norms(unique), largest, chosen, _TRIALS)
+        else:
+            unique = _contrast_rows(own, others, largest, contrast=contrast, names=chosen)
+        rows[mine], eigenvalues[mine] = unique.T, _squared_norms(unique)
+    return TrialOperator(rows, eigenvalues, None, 1.0 / (eigenvalues * alone))
 
 
 def lsa_operator(
-    regressors: np.ndarray, *, nuisance: np.ndarray, names: list[str]
+    columns: np.ndarray, *, contrast: np.ndarray, nuisance: np.ndarray, names: list[str]
 ) -> TrialOperator:
-    """Return the operator of least squares all (LSA), one regressor for each trial.
+    """Return the operator of least squares all (LSA), one set of regressors for each trial.
 
     Parameters
     ----------
-    regressors, nuisance, names
+    columns, contrast, nuisance, names
         As in :func:`lss_operator`.
 
     Raises
@@ -117,28 +139,33 @@ def lsa_operator(
     DataError
         When trials are collinear, with the trials that take part.
     """
-    n_volumes, n_trials = regressors.shape
-    if n_trials + nuisance.shape[1] > n_volumes:
+    n_volumes, n_trials, n_functions = columns.shape
+    if n_trials * n_functions + nuisance.shape[1] > n_volumes:
+        each = "" if n_functions == 1 else f" with {n_functions} regressors each"
         raise DataError(
-            f"lsa: {n_trials} trials and {nuisance.shape[1]} nuisance columns do not fit into "
-            f"{n_volumes} volumes. Use method 'lss', or fewer confounds."
+            f"lsa: {n_trials} trials{each} and {nuisance.shape[1]} nuisance columns do not fit "
+            f"into {n_volumes} volumes. Use method 'lss', or fewer confounds."
         )
-    centred = _squared_norms(regressors - regressors.mean(axis=0))
-    remaining = project_out(nuisance, regressors)
-    _check_share(_squared_norms(remaining), centred, names, "the confounds and drifts")
-    norm = np.sqrt(_squared_norms(remaining))
-    left, singular, right = np.linalg.svd(remaining / norm, full_matrices=False)
-    null = right[singular**2 <= MIN_SHARE]
-    if len(null):
-        involved = np.flatnonzero((np.abs(null) > 0.1 * np.abs(null).max()).any(axis=0))
-        raise DataError(
-            f"lsa: {len(involved)} trials are collinear, so their responses cannot be told "
-            f"apart: {some([names[i] for i in involved])}. Use method 'lss', or leave one of "
-            "each pair out."
-        )
-    inverse = (right.T / singular) @ left.T
-    weights = inverse / norm[:, None]
-    return TrialOperator(weights, centred * _squared_norms(weights.T))
+    alone = _variance_alone(columns, contrast)
+    remaining = _project(nuisance, columns)
+    _check_share(_squared_norms(remaining), _centred_norms(columns), names, _NUISANCE)
+    if _one_function(contrast):
+        # The other functions are nuisance of the first one.
+        extra = remaining[..., 1:].reshape(n_volumes, -1)
+        left, singular, right = _decompose(extra, remaining[..., 0], names=names)
+        rows = singular[:, None] * left.T
+        mixing, eigenvalues = right.T, singular**2
+    else:
+        # Turned so that the contrast is one weight of each trial: rows are its exact estimates.
+        flat = remaining.reshape(n_volumes, -1)
+        left, singular, right = _decompose(flat[:, :0], flat, names=np.repeat(names, n_functions))
+        inverse = (right.T / singular) @ left.T
+        estimates = np.tensordot(inverse.reshape(n_trials, n_functions, -1), contrast, (1, 0))
+        eigenvalues = 1.0 / np.einsum("ij,ij->i", estimates, estimates)
+        rows, mixing = estimates * eigenvalues[:, None], None
+    weights = TrialOperator(rows, eigenvalues, mixing, eigenvalues).weights
+    vif = np.einsum("ij,ij->i", weights, weights) / alone
+    return TrialOperator(rows, eigenvalues, mixing, vif)
 
 
 def window_operator(
@@ -180,19 +207,109 @@ def window_operator(
     return inside / count[:, None]
 
 
+_NUISANCE = "the confounds and drifts"
+_TRIALS = "the other trials"
+
+
+def _one_function(contrast: np.ndarray) -> bool:
+    return contrast[0] == 1.0 and not contrast[1:].any()
+
+
+def _project(basis: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Project a stack of columns (n_volumes, ...)."""
+    return project_out(basis, columns.reshape(len(columns), -1)).reshape(columns.shape)
+
+
+def _squared_norms(columns: np.ndarray) -> np.ndarray:
+    """Return the squared norm (n_trials,) of each trial's first function."""
+    first = columns if columns.ndim == 2 else columns[..., 0]
+    return np.einsum("ij,ij->j", first, first)
+
+
+def _centred_norms(columns: np.ndarray) -> np.ndarray:
+    return _squared_norms(columns - columns.mean(axis=0))
+
+
+def _variance_alone(columns: np.ndarray, contrast: np.ndarray) -> np.ndarray:
+    """Return the variance (n_trials,) of every trial's estimate if it stood alone."""
+    centred = (columns - columns.mean(axis=0)).transpose(1, 0, 2)
+    inverse = np.linalg.pinv(centred, rcond=MIN_SHARE**0.5)
+    rows = np.einsum("k,jkt->jt", contrast, inverse)
+    variance = np.einsum("jt,jt->j", rows, rows)
+    return np.where(variance > 0, variance, 1.0)
+
+
+def _single_rows(own: np.ndarray, others: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    """Return u_j (n_volumes, n_trials) of trials with one function."""
+    norm = _squared_norms(others)
+    # Others that the other conditions explain wholly (or that do not exist) leave rounding.
+    present = norm > MIN_SHARE * largest.max()
+    slope = np.where(present, np.sum(own * others, axis=0), 0.0) / np.maximum(norm, 1e-300)
+    return own - slope * others
+
+
+def _contrast_rows(
+    own: np.ndarray,
+    others: np.ndarray,
+    largest: np.ndarray,
+    *,
+    contrast: np.ndarray,
+    names: list[str],
+) -> np.ndarray:
+    """Return rows (n_volumes, n_trials) whose estimates are the contrast of several functions."""
+    left, singular, _ = np.linalg.svd(others.transpose(1, 0, 2), full_matrices=False)
+    kept = singular**2 > MIN_SHARE * largest.max()
+    left = left * kept[:, None, :]
+    stack = own.transpose(1, 0, 2)
+    for _ in range(2):
+        stack = stack - left @ (left.transpose(0, 2, 1) @ stack)
+    left, singular, right = np.linalg.svd(stack, full_matrices=False)
+    kept = singular**2 > MIN_SHARE * np.einsum("ijk,ijk->j", own, own)[:, None]
+    # Delays after the end of the run are not seen; that matters where the contrast needs them.
+    weights = np.where(kept, np.einsum("jrk,k->jr", right, contrast), 0.0)
+    seen = np.einsum("jr,jr->j", weights, weights) / (contrast @ contrast)
+    _check_share(
+        np.where(seen > 1.0 - MIN_SHARE**0.5, 1.0, 0.0), np.ones(len(seen)), names, _TRIALS
+    )
+    scaled = weights / np.where(kept, singular, 1.0)
+    estimates = np.einsum("jr,jtr->jt", scaled, left)
+    return (estimates / np.einsum("jt,jt->j", estimates, estimates)[:, None]).T
+
+
+def _decompose(
+    extra: np.ndarray, columns: np.ndarray, *, names: list[str] | np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the singular value decomposition of columns beside others, all told apart."""
+    # Rank is judged on columns of unit norm, all of them together.
+    joined = np.column_stack([columns, extra])
+    norm = np.linalg.norm(joined, axis=0)
+    _, singular, right = np.linalg.svd(joined / np.where(norm > 0, norm, 1), full_matrices=False)
+    null = right[singular**2 <= MIN_SHARE]
+    if len(null):
+        share = np.abs(null[:, : columns.shape[1]])
+        involved = np.flatnonzero((share > 0.1 * np.abs(null).max()).any(axis=0))
+        who = list(dict.fromkeys(names[i] for i in involved))
+        raise DataError(
+            f"lsa: {len(who)} trials are collinear, so their responses cannot be told "
+            f"apart: {some(who)}. Use method 'lss', or leave one of each pair out."
+        )
+    if extra.shape[1]:
+        columns = project_out(np.linalg.qr(extra)[0], columns)
+    return np.linalg.svd(columns, full_matrices=False)
+
+
 def _sums_of_others(
     remaining: np.ndarray, conditions: np.ndarray, condition: str | None
 ) -> np.ndarray:
     """Return an orthonormal basis of the summed regressors of the other conditions."""
     if condition is None:
         return np.zeros((len(remaining), 0))
-    sums = [remaining[:, conditions == c].sum(axis=1) for c in np.unique(conditions)]
-    keep = np.unique(conditions) != condition
-    return orthonormal_basis(np.column_stack(sums)[:, keep]) if keep.any() else remaining[:, :0]
-
-
-def _squared_norms(columns: np.ndarray) -> np.ndarray:
-    return np.einsum("ij,ij->j", columns, columns)
+    keep = [c for c in np.unique(conditions) if c != condition]
+    if not keep:
+        return remaining[:, :0, 0]
+    sums = np.column_stack([remaining[:, conditions == c].sum(axis=1) for c in keep])
+    left, singular, _ = np.linalg.svd(sums, full_matrices=False)
+    return left[:, singular**2 > MIN_SHARE * np.square(sums).sum(axis=0).max()]
 
 
 def _check_share(remaining: np.ndarray, whole: np.ndarray, names: list[str], by_what: str) -> None:

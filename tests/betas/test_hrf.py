@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from nilearn.glm.first_level.hemodynamic_models import compute_regressor, glover_hrf, spm_hrf
 
-from braindecode_clip.betas.hrf import event_regressors, fine_grid, hrf_kernel
+from braindecode_clip.betas.basis import event_regressors, fine_grid
+from braindecode_clip.betas.hrf import hrf_kernels
 
 EPS = np.finfo(np.float64).eps
 
@@ -12,7 +13,7 @@ EPS = np.finfo(np.float64).eps
 @pytest.mark.parametrize(("hrf", "reference"), [("spm", spm_hrf), ("glover", glover_hrf)])
 @pytest.mark.parametrize(("tr_s", "oversampling"), [(2.0, 50), (0.72, 16), (1.33, 7)])
 def test_kernel_equals_nilearns(hrf, reference, tr_s, oversampling):
-    kernel = hrf_kernel(hrf, step_s=tr_s / oversampling)
+    (kernel,) = hrf_kernels(hrf, step_s=tr_s / oversampling)
     np.testing.assert_allclose(kernel, reference(tr_s, oversampling), rtol=0, atol=100 * EPS)
     assert kernel.sum() == pytest.approx(1.0)
 
@@ -34,7 +35,8 @@ def test_regressors_equal_nilearns(hrf, n_volumes, tr_s, slice_time_ref, oversam
         oversampling=oversampling,
         min_onset_s=min_onset_s,
     )
-    ours = event_regressors(onsets, durations, grid=grid, hrf=hrf)
+    (kernel,) = hrf_kernels(hrf, step_s=grid.step_s)
+    ours = event_regressors(onsets, durations, grid=grid, kernel=kernel)
     for column, onset, duration in zip(ours.T, onsets, durations, strict=True):
         condition = (np.array([onset]), np.array([duration]), np.array([1.0]))
         reference, _ = compute_regressor(
@@ -51,7 +53,8 @@ def test_a_later_first_volume_shifts_the_clock_of_the_events():
     onsets, durations = np.array([21.0, 50.5]), np.array([2.0, 4.0])
     late = fine_grid(60, tr_s=2.0, first_volume_s=8.0)
     start = fine_grid(60, tr_s=2.0)
+    (kernel,) = hrf_kernels("spm", step_s=late.step_s)
     np.testing.assert_array_equal(
-        event_regressors(onsets, durations, grid=late, hrf="spm"),
-        event_regressors(onsets - 8.0, durations, grid=start, hrf="spm"),
+        event_regressors(onsets, durations, grid=late, kernel=kernel),
+        event_regressors(onsets - 8.0, durations, grid=start, kernel=kernel),
     )
