@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from braindecode_clip.betas.estimate import RunInputs
 from braindecode_clip.betas.hrf import LIBRARY_REFERENCE
@@ -60,8 +61,7 @@ class TunedRun:
     ) -> None:
         design = run.inputs.design(config, None)
         trials = design.trials
-        column = "stimulus_id" if "stimulus_id" in trials else "trial_type"
-        labels = trials[column].to_numpy(dtype=str)
+        labels = _labels(trials, config.tune.label)
         allowed = np.ones(len(labels), bool) if seen is None else np.isin(labels, list(seen))
         # Compared responses must lose the same nuisance, so that has one response for all.
         reference = LIBRARY_REFERENCE if len(design.columns) > 1 else 0
@@ -94,6 +94,17 @@ class TunedRun:
         signals = (signals - signals.mean(axis=0)).astype(np.float32, copy=False)
         basis = self.basis.astype(np.float32)
         return signals - basis @ (basis.T @ signals)
+
+
+def _labels(trials: pd.DataFrame, label: str) -> np.ndarray:
+    if label == "auto":
+        label = "stimulus_id" if "stimulus_id" in trials else "trial_type"
+    if label not in trials:
+        raise DataError(
+            f"tune: the events have no column '{label}'. Set 'tune: {{label: trial_type}}', or "
+            "add it."
+        )
+    return trials[label].to_numpy(dtype=str)
 
 
 def prepare_runs(

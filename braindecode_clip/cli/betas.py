@@ -20,12 +20,19 @@ def betas(
         ),
     ],
     out: Annotated[Path, typer.Option(help="File to write (HDF5).")],
+    tuning: Annotated[
+        Path | None,
+        typer.Option(
+            help="Choices from all runs, written by `tune`; needed for hrf library, "
+            "noise_regressors and shrinkage."
+        ),
+    ] = None,
     options: Annotated[
         str | None, typer.Option(help="Options as YAML or JSON text, or a file with them.")
     ] = None,
 ) -> None:
     """Estimate one response for each trial and voxel of a run."""
-    from braindecode_clip.artifacts import Signals
+    from braindecode_clip.artifacts import Signals, Tuning
     from braindecode_clip.betas import estimate_run
     from braindecode_clip.errors import DataError
     from braindecode_clip.io.hdf5 import load_artifact, save_artifact
@@ -43,11 +50,11 @@ def betas(
         )
     run_signals = load_artifact(signals, Signals)
     with milestone(logger, f"estimated the trials of {events.name}") as note:
-        result = estimate_run(run_signals, table, config=config, where=str(events))
+        chosen = load_artifact(tuning, Tuning) if tuning is not None else None
+        result = estimate_run(run_signals, table, config=config, tuning=chosen, where=str(events))
         note(f"{result.data.shape[0]} trials x {result.data.shape[1]} voxels, {config.method}")
-    provenance = make_provenance(
-        "betas", options=config.model_dump(mode="json"), inputs=[signals, events]
-    )
+    inputs = [signals, events, *([tuning] if tuning is not None else [])]
+    provenance = make_provenance("betas", options=config.model_dump(mode="json"), inputs=inputs)
     save_artifact(out, result, provenance)
     logger.info("wrote %s", out)
 

@@ -23,6 +23,7 @@ from braindecode_clip.logs import set_up_logging
 COMMANDS = {
     "simulate": "Make the embedded data set: scenes, and subjects with known truth, in BIDS.",
     "preprocess": "Clean one run: mask, confounds and drifts regressed out, scaled.",
+    "tune": "Choose responses, noise regressors and penalties from all runs of a subject.",
     "betas": "Estimate one response for each trial and voxel of a run.",
     "voxels": "Select and scale the voxels of an ROI, split into train and test.",
     "embed": "Turn pictures or captions into CLIP vectors.",

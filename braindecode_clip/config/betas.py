@@ -67,6 +67,11 @@ class TuneConfig(Section):
         "stimuli by the stimulus table (all where there is no table, and the provenance says "
         "so), or all. Trials of other stimuli are modelled as nuisance in every comparison.",
     )
+    label: Literal["auto", "stimulus_id", "trial_type"] = Field(
+        default="auto",
+        description="Column of the events by which trials count as repeats: stimulus_id, "
+        "trial_type, or auto (default), the first of these that the events have.",
+    )
     max_noise_regressors: int = Field(
         default=8,
         ge=1,

@@ -1,16 +1,19 @@
 """Artefacts as HDF5: one generic writer and reader for all dataclasses of the stages.
 
 Layout of a file: the root carries ``artifact_kind`` (class name), ``schema_version`` and
-``provenance`` (JSON), which no field is named; every field is a dataset (arrays, uncompressed
-and contiguous, which reads random rows 100 times faster than gzip), an attribute (numbers,
-strings; dicts as JSON) or a group (tables, nested artefacts).
+``provenance`` (JSON text), which no field is named; every field is a dataset (arrays, uncompressed
+and contiguous, which reads random rows 100 times faster than gzip; dicts as JSON text), an
+attribute (numbers, short strings) or a group (tables, nested artefacts). JSON stands in datasets,
+as does the provenance, since an attribute holds 64 kB at the most.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import types
 import typing
+from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,7 +46,7 @@ def save_artifact(path: str | Path, artefact: Any, provenance: Provenance) -> No
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["artifact_kind"] = type(artefact).__name__
         file.attrs["schema_version"] = SCHEMA_VERSION
-        file.attrs["provenance"] = provenance.as_json()
+        file.create_dataset("provenance", data=provenance.as_json(), dtype=_TEXT)
         _write_fields(file, artefact)
 
 
@@ -55,6 +58,28 @@ def load_artifact(path: str | Path, cls: type[ArtefactT]) -> ArtefactT:
     ArtifactError
         The file is missing, damaged, holds another kind of artefact, or was written by
         another schema version.
+    """
+    with open_artifact(path, cls) as artefact:
+        return artefact
+
+
+@contextlib.contextmanager
+def open_artifact(
+    path: str | Path, cls: type[ArtefactT], *, lazy: Collection[str] = ()
+) -> Iterator[ArtefactT]:
+    """Read an artefact, but for some arrays, which are read from the open file as they are sliced.
+
+    Parameters
+    ----------
+    path : path
+    cls : type
+    lazy : collection of str
+        Fields that become HDF5 datasets; their numbers are not checked again.
+
+    Raises
+    ------
+    ArtifactError
+        As :func:`load_artifact`.
     """
     with _open(path) as file:
         kind = file.attrs.get("artifact_kind")
@@ -70,22 +95,22 @@ def load_artifact(path: str | Path, cls: type[ArtefactT]) -> ArtefactT:
                 f"{SCHEMA_VERSION}. Re-run the stage that wrote it."
             )
         try:
-            return _read_fields(file, cls)
+            artefact = _read_fields(file, cls, lazy)
         except (KeyError, OSError, ValueError) as error:
             raise ArtifactError(
                 f"{path}: damaged ({error}). Delete it and re-run the stage that wrote it."
             ) from error
         except ArtifactError as error:
             raise ArtifactError(f"{path}: {error}") from error
+        yield artefact
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
     """Return the provenance record of an artefact."""
     with _open(path) as file:
-        text = file.attrs.get("provenance")
-        if text is None:
+        if "provenance" not in file:
             raise ArtifactError(f"{path}: has no provenance, so this package did not write it.")
-        return json.loads(text)
+        return json.loads(file["provenance"].asstr()[()])
 
 
 def _open(path: str | Path) -> h5py.File:
@@ -116,7 +141,7 @@ def _write_value(group: h5py.Group, name: str, value: Any) -> None:
         for position, column in enumerate(value.columns):
             _write_array(table, f"column_{position:03d}", value[column].to_numpy())
     elif isinstance(value, dict):
-        group.attrs[name] = json.dumps(value, sort_keys=True)
+        group.create_dataset(name, data=json.dumps(value, sort_keys=True), dtype=_TEXT)
     elif is_dataclass(value):
         _write_fields(group.create_group(name), value)
     elif isinstance(value, tuple):
@@ -139,11 +164,15 @@ def _write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
         group.create_dataset(name, data=array)
 
 
-def _read_fields(group: h5py.Group, cls: type[ArtefactT]) -> ArtefactT:
+def _read_fields(group: h5py.Group, cls: type[ArtefactT], lazy: Collection[str] = ()) -> ArtefactT:
     hints = typing.get_type_hints(cls)
-    return cls(
-        **{item.name: _read_value(group, item.name, hints[item.name]) for item in fields(cls)}
-    )  # type: ignore[arg-type]
+    values = {
+        item.name: group[item.name]
+        if item.name in lazy
+        else _read_value(group, item.name, hints[item.name])
+        for item in fields(cls)
+    }
+    return cls(**values)  # type: ignore[arg-type]
 
 
 def _read_value(group: h5py.Group, name: str, hint: Any) -> Any:
@@ -165,7 +194,7 @@ def _read_value(group: h5py.Group, name: str, hint: Any) -> Any:
             }
         )
     if hint is dict or origin is dict:
-        return json.loads(group.attrs[name])
+        return json.loads(group[name].asstr()[()])
     if is_dataclass(hint):
         return _read_fields(group[name], hint)
     if origin is tuple:

@@ -2,6 +2,7 @@ rule betas:
     input:
         signals=f"{RESULTS}/preprocess/sub-{{subject}}/{{run_name}}_signals.h5",
         events=lambda wildcards: RUNS[wildcards.run_name].events,
+        tuning=lambda wildcards: [TUNING] if STUDY.betas.needs_tuning else [],
     output:
         f"{RESULTS}/betas/sub-{{subject}}/{{run_name}}_betas.h5",
     log:
@@ -16,6 +17,7 @@ rule betas:
     params:
         code=code("betas"),
         options=options(STUDY.betas),
+        tuning=lambda wildcards, input: " ".join(f"--tuning {t!r}" for t in input.tuning),
     shell:
         "braindecode-clip betas --signals {input.signals:q} --events {input.events:q}"
-        " --options {params.options:q} --out {output:q} > {log:q} 2>&1"
+        " {params.tuning} --options {params.options:q} --out {output:q} > {log:q} 2>&1"
