@@ -27,6 +27,7 @@ wildcard_constraints:
 include: "workflow/rules/simulate.smk"
 include: "workflow/rules/preprocess.smk"
 include: "workflow/rules/betas.smk"
+include: "workflow/rules/quality.smk"
 include: "workflow/rules/voxels.smk"
 include: "workflow/rules/embed.smk"
 include: "workflow/rules/decode.smk"

@@ -24,6 +24,7 @@ COMMANDS = {
     "simulate": "Make the embedded data set: scenes, and subjects with known truth, in BIDS.",
     "preprocess": "Clean one run: mask, confounds and drifts regressed out, scaled.",
     "betas": "Estimate one response for each trial and voxel of a run.",
+    "quality": "Describe the quality of a run: numbers, warnings, a figure.",
     "voxels": "Select and scale the voxels of an ROI, split into train and test.",
     "embed": "Turn pictures or captions into CLIP vectors.",
     "decode": "Fit a decoder on the training trials and predict the test trials.",

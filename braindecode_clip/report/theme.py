@@ -14,6 +14,8 @@ import warnings
 from collections.abc import Iterator
 
 import matplotlib as mpl
+import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -27,6 +29,21 @@ _VARIABLES = {
     PAPER: "var(--card)",
     CHANCE: "var(--chance)",
     **{colour: f"var(--series-{index})" for index, colour in enumerate(SERIES, start=1)},
+}
+#: The same colours on the light page, for pictures that stand alone.
+LIGHT = {
+    INK: "#1c2430",
+    MUTED: "#59636f",
+    GRID: "#e7e5df",
+    PAPER: "#ffffff",
+    CHANCE: "#767c85",
+    **dict(
+        zip(
+            SERIES,
+            ("#1d6fb8", "#c24d18", "#25825d", "#8049a0", "#a07400", "#4b5563", "#c03a72", "#0f8496"),
+            strict=True,
+        )
+    ),
 }
 #: A series is told by its marker as well as by its colour.
 MARKERS = ("o", "D", "s", "^", "v", "P", "X", "h")
@@ -101,6 +118,51 @@ def to_svg(figure: Figure, *, key: str) -> str:
         warnings.filterwarnings("ignore", message=r".*[Gg]lyph .* missing from")
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return _inline(buffer.getvalue(), key)
+
+
+def to_png(figure: Figure, *, dots_per_inch: int = 110) -> bytes:
+    """Return a figure as a PNG that stands alone, in the colours of the light page.
+
+    Parameters
+    ----------
+    figure : Figure
+        Drawn inside :func:`style`; its colours are changed in place.
+    dots_per_inch : int
+    """
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        # Ticks and labels come to be while drawing; those of later would have other colours.
+        figure.draw_without_rendering()
+        for artist in figure.findobj():
+            _lighten(artist)
+        figure.savefig(
+            buffer,
+            format="png",
+            dpi=dots_per_inch,
+            facecolor=LIGHT[PAPER],
+            metadata={"Software": None},
+        )
+    return buffer.getvalue()
+
+
+def _lighten(artist: Artist) -> None:
+    """Replace the stand-in colours of one artist."""
+    for name in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+        getter, setter = (getattr(artist, f"{verb}_{name}", None) for verb in ("get", "set"))
+        if getter is None or setter is None:
+            continue
+        colours = np.atleast_2d(mpl.colors.to_rgba_array(getter()))
+        light = [LIGHT.get(mpl.colors.to_hex(colour), None) for colour in colours]
+        if not any(light):
+            continue
+        setter(
+            [
+                colour if new is None else mpl.colors.to_rgba(new, alpha=colour[3])
+                for colour, new in zip(colours.tolist(), light, strict=True)
+            ]
+            if len(colours) > 1 
+            else mpl.colors.to_rgba(light[0], alpha=colours[0, 3])
+        )
 
 
 def _inline(text: str, key: str) -> str:
