@@ -66,7 +66,7 @@ def _draw_displacement(axis: Axes, quality: RunQuality, times_s: np.ndarray) -> 
             0.5, 0.4, "not known: no motion parameters", transform=axis.transAxes, ha="center"
         )
         return
-    axis.plot(times_s, values, color=theme.SERIES[0], lw=1.2, drawstyle="steps-post")
+    _draw_steps(axis, values, times_s, quality.tr_s, theme.SERIES[0])
     axis.axhline(
         FD_LIMIT_MM, color=theme.SERIES[1], lw=1.4, ls="--", label=f"limit {FD_LIMIT_MM:g} mm"
     )
@@ -78,11 +78,19 @@ def _draw_dvars(axis: Axes, quality: RunQuality, times_s: np.ndarray) -> None:
     values = quality.volumes["dvars_standardised"].to_numpy()
     axis.set_title("Change of the signals from volume to volume")
     axis.set_ylabel("DVARS\n(of median)")
-    axis.plot(times_s, values, color=theme.SERIES[2], lw=1.2, drawstyle="steps-post")
+    _draw_steps(axis, values, times_s, quality.tr_s, theme.SERIES[2])
     known = values[np.isfinite(values)]
     if len(known):
         axis.set_ylim(0.95 * min(known.min(), 0.9), 1.05 * max(known.max(), 1.2))
     axis.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def _draw_steps(
+    axis: Axes, values: np.ndarray, times_s: np.ndarray, tr_s: float, colour: str
+) -> None:
+    """Draw one step for each volume, the last as wide as the others."""
+    ends_s = np.append(times_s, times_s[-1] + tr_s)
+    axis.plot(ends_s, np.append(values, values[-1]), color=colour, lw=1.2, drawstyle="steps-post")
 
 
 def _draw_trials(axis: Axes, quality: RunQuality) -> None:

@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Iterator
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -37,13 +36,14 @@ LIGHT = {
     GRID: "#e7e5df",
     PAPER: "#ffffff",
     CHANCE: "#767c85",
-    **dict(
-        zip(
-            SERIES,
-            ("#1d6fb8", "#c24d18", "#25825d", "#8049a0", "#a07400", "#4b5563", "#c03a72", "#0f8496"),
-            strict=True,
-        )
-    ),
+    SERIES[0]: "#1d6fb8",
+    SERIES[1]: "#c24d18",
+    SERIES[2]: "#25825d",
+    SERIES[3]: "#8049a0",
+    SERIES[4]: "#a07400",
+    SERIES[5]: "#4b5563",
+    SERIES[6]: "#c03a72",
+    SERIES[7]: "#0f8496",
 }
 #: A series is told by its marker as well as by its colour.
 MARKERS = ("o", "D", "s", "^", "v", "P", "X", "h")
@@ -151,18 +151,13 @@ def _lighten(artist: Artist) -> None:
         getter, setter = (getattr(artist, f"{verb}_{name}", None) for verb in ("get", "set"))
         if getter is None or setter is None:
             continue
-        colours = np.atleast_2d(mpl.colors.to_rgba_array(getter()))
-        light = [LIGHT.get(mpl.colors.to_hex(colour), None) for colour in colours]
-        if not any(light):
-            continue
-        setter(
-            [
-                colour if new is None else mpl.colors.to_rgba(new, alpha=colour[3])
-                for colour, new in zip(colours.tolist(), light, strict=True)
-            ]
-            if len(colours) > 1 
-            else mpl.colors.to_rgba(light[0], alpha=colours[0, 3])
-        )
+        colours = mpl.colors.to_rgba_array(getter())
+        for colour in colours:
+            light = LIGHT.get(mpl.colors.to_hex(colour))
+            if light is not None:
+                colour[:3] = mpl.colors.to_rgb(light)
+        if len(colours):
+            setter(colours if len(colours) > 1 else tuple(colours[0]))
 
 
 def _inline(text: str, key: str) -> str:
