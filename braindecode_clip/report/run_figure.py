@@ -18,6 +18,8 @@ _HEIGHTS_IN = (1.15, 1.0, 0.4, 2.6)
 _GREYS = 32
 #: Pixels of a carpet at most: about 50 kB on the page.
 _PIXELS = 60_000
+#: Volumes of which each can be seen as a step; the corners of more cost bytes for nothing.
+_STEPS = 400
 
 
 def run_figure(quality: RunQuality) -> Figure:
@@ -88,7 +90,10 @@ def _draw_dvars(axis: Axes, quality: RunQuality, times_s: np.ndarray) -> None:
 def _draw_steps(
     axis: Axes, values: np.ndarray, times_s: np.ndarray, tr_s: float, colour: str
 ) -> None:
-    """Draw one step for each volume, the last as wide as the others."""
+    """Draw one step for each volume, the last as wide as the others; of many volumes a line."""
+    if len(values) > _STEPS:
+        axis.plot(times_s + tr_s / 2, values, color=colour, lw=1.0)
+        return
     ends_s = np.append(times_s, times_s[-1] + tr_s)
     axis.plot(ends_s, np.append(values, values[-1]), color=colour, lw=1.2, drawstyle="steps-post")
 
