@@ -41,7 +41,7 @@ class Measure:
     text : callable
         Turns a number into text.
     meaning : str
-    above, below : float or None
+    above, below, detail_above : float or None
         Limits.
     """
 
@@ -52,6 +52,7 @@ class Measure:
     detail: str = ""
     above: float | None = None
     below: float | None = None
+    detail_above: float | None = None
 
 
 def _digits(digits: int) -> Callable[[Any], str]:
@@ -72,23 +73,19 @@ _MEASURES = (
         "Share of volumes left out of the estimation.",
         above=CENSORED_SHARE,
     ),
-    Measure("Voxels", "n_voxels", count, "Voxels of the mask."),
     Measure(
         "tSNR",
         "tsnr_median",
         _digits(1),
-        "Mean over standard deviation of a voxel's signal before cleaning; median over voxels, "
-        "then the 5th percentile.",
-        detail="tsnr_p5",
+        "Mean over standard deviation of a voxel's signal before cleaning; median over voxels.",
         below=LOW_TSNR,
     ),
     Measure(
-        "FD, mean (mm)",
+        "FD (mm): mean, max",
         "fd_mean_mm",
         _digits(2),
         "Framewise displacement of the head from one volume to the next (Power et al. 2012): sum "
-        "of absolute changes of the six parameters, rotations on a sphere of 50 mm; then the "
-        "largest.",
+        "of absolute changes of the six parameters, rotations on a sphere of 50 mm.",
         detail="fd_max_mm",
         above=FD_LIMIT_MM,
     ),
@@ -100,20 +97,18 @@ _MEASURES = (
         above=HIGH_FD_SHARE,
     ),
     Measure(
-        "DVARS, mean",
+        "DVARS: mean, max",
         "dvars_mean",
         _digits(1),
         "Root mean square over voxels of the change from one volume to the next, before cleaning, "
-        "in the scanner's unit; then the largest, over the median of the run.",
+        "in the scanner's unit; the largest as a multiple of the run's median.",
         detail="dvars_standardised_max",
     ),
-    Measure(
-        "Regressors",
-        "n_regressors",
-        count,
-        "Confounds and drifts regressed out, without the constant.",
-    ),
     Measure("Trials", "n_trials", count, "Trials estimated."),
+    Measure("ISI (s)", "isi_mean_s", _digits(1), "Mean time from one onset to the next."),
+    Measure(
+        "Regr.", "n_regressors", count, "Confounds and drifts regressed out, without the constant."
+    ),
     Measure(
         "df left",
         "residual_df",
@@ -124,11 +119,14 @@ _MEASURES = (
         below=FEW_DF,
     ),
     Measure(
-        "ISI (s)",
-        "isi_mean_s",
-        _digits(2),
-        "Mean time from one onset to the next, then the smallest.",
-        detail="isi_min_s",
+        "VIF: median, worst",
+        "vif_median",
+        _digits(1),
+        "Variance inflation: how many times the variance of a trial's estimate grows because "
+        "other trials and confounds overlap with it; 1 when it stands alone.",
+        detail="vif_max",
+        above=HIGH_MEDIAN_VIF,
+        detail_above=HIGH_VIF,
     ),
     Measure(
         "Efficiency (%)",
@@ -138,26 +136,11 @@ _MEASURES = (
         "to trials that stand alone (100 %).",
     ),
     Measure(
-        "VIF",
-        "vif_median",
-        _digits(1),
-        "Variance inflation: how many times the variance of a trial's estimate grows because "
-        "other trials and confounds overlap with it; median over trials. 1 when it stands alone.",
-        above=HIGH_MEDIAN_VIF,
-    ),
-    Measure(
-        "VIF, worst",
-        "vif_max",
-        _digits(1),
-        "The same for the worst trial.",
-        above=HIGH_VIF,
-    ),
-    Measure(
         "Explained (%)",
         "r2_median",
         _share,
-        "Share of the signals' variance, nuisance apart, that the responses explain; median over "
-        "voxels, then the 95th percentile. Below 0 where they fit worse than nothing.",
+        "Share of the signals' variance, nuisance apart, that the responses explain; median and "
+        "(small) 95th percentile over voxels. Below 0 where they fit worse than nothing.",
         detail="r2_p95",
     ),
 )
@@ -232,33 +215,45 @@ def quality_table(subject: str, runs: Sequence[RunQuality]) -> Table:
         cells += [_cell(run.numbers, item) for item in _MEASURES]
         rows.append(tuple(cells))
     columns = (*heads, *(item.head for item in _MEASURES))
-    return Table(
-        f"Subject {subject}: {count(len(runs))} runs", columns, tuple(rows), n_heads=len(heads)
-    )
+    voxels = sorted({run.numbers["n_voxels"] for run in runs if run.numbers["n_voxels"]})
+    caption = f"Subject {subject}: {count(len(runs))} runs"
+    if voxels:
+        caption += f", {NOTHING.join(dict.fromkeys(map(count, (voxels[0], voxels[-1]))))} voxels"
+    return Table(caption, columns, tuple(rows), n_heads=len(heads))
 
 
 def _cell(numbers: dict[str, Any], item: Measure) -> Cell:
-    value = numbers.get(item.key)
-    details = []
-    beyond = ""
-    if is_number(value):
-        if item.above is not None and value > item.above:
-            beyond = "high"
-        if item.below is not None and value < item.below:
-            beyond = "low"
-    if item.detail and is_number(numbers.get(item.detail)):
-        details.append(item.text(numbers[item.detail]))
-    if beyond:
-        details.append(beyond)
-    return Cell(item.text(value), number=True, clear=bool(beyond), detail=", ".join(details))
+    value, second = numbers.get(item.key), numbers.get(item.detail)
+    mark = _mark(value, item.above, item.below)
+    second_mark = _mark(second, item.detail_above, None)
+    return Cell(
+        item.text(value) + mark,
+        number=True,
+        clear=bool(mark or second_mark),
+        detail=item.text(second) + second_mark if is_number(second) else "",
+    )
+
+
+def _mark(value: Any, above: float | None, below: float | None) -> str:
+    """Say in a word that a number is beyond its limit."""
+    if not is_number(value):
+        return ""
+    if above is not None and value > above:
+        return f"{THIN}high"
+    return f"{THIN}low" if below is not None and value < below else ""
 
 
 def _limit(item: Measure) -> str:
-    limit = item.above if item.above is not None else item.below
-    if limit is None:
-        return ""
-    text = f"{100 * limit:g}{THIN}%" if item.text is _share else f"{limit:g}"
-    return f" {'High above' if item.above is not None else 'Low below'} {text}."
+    """Return the limits of a measure as sentences."""
+
+    def text(limit: float) -> str:
+        return f"{100 * limit:g}{THIN}%" if item.text is _share else f"{limit:g}"
+
+    said = ""
+    if item.above is not None:
+        said += f" High above {text(item.above)}"
+        said += f", the worst above {text(item.detail_above)}." if item.detail_above else "."
+    return said + (f" Low below {text(item.below)}." if item.below is not None else "")
 
 
 def _figures(runs: Sequence[RunQuality], options: ReportConfig, studio: Studio) -> dict[str, Any]:

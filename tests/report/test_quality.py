@@ -52,13 +52,15 @@ def test_numbers_beyond_a_limit_say_so_in_words(section):
         if "clear" in cell.classes
     }
     assert marked == {
-        *(("2", "FD, mean (mm)"), ("2", "FD > 0.5 mm (%)")),
-        *(("3", "FD, mean (mm)"), ("3", "FD > 0.5 mm (%)"), ("3", "Censored (%)")),
-        *(("3", "VIF"), ("3", "VIF, worst")),
+        *(("2", "FD (mm): mean, max"), ("2", "FD > 0.5 mm (%)")),
+        *(("3", "FD (mm): mean, max"), ("3", "FD > 0.5 mm (%)"), ("3", "Censored (%)")),
+        ("3", "VIF: median, worst"),
     }
     for run, head in marked:
-        assert by_run[run][head].text.endswith("high")
-    assert by_run["1"]["tSNR"].text == "60.0 60.0"
+        assert re.search(r"\d high", by_run[run][head].text)
+    assert by_run["3"]["VIF: median, worst"].text == "9.0 high 18.0 high"
+    assert by_run["1"]["VIF: median, worst"].text == "1.4 2.8"
+    assert by_run["1"]["tSNR"].text == "60.0"
     assert by_run["3"]["Efficiency (%)"].text == "11.1"
     assert by_run["1"]["df left"].text == "99"
 
@@ -152,6 +154,13 @@ def test_a_run_without_motion_or_moving_voxels_can_be_drawn(make_run):
     assert "not known: no motion parameters" in svg and "no voxel varies" in svg
 
 
+def test_one_trial_beyond_the_limit_is_marked(make_run):
+    run = make_run("01", "1", motion_mm=0.1)
+    table = quality_table("01", [replace(run, numbers={**run.numbers, "vif_max": 10.5})])
+    (cell,) = [cell for cell in table.rows[0] if cell.clear]
+    assert cell.text == "1.4" and cell.detail.split() == ["10.5", "high"]
+
+
 def test_figures_stay_small(make_run):
     run = make_run("01", "1", motion_mm=0.1)
     long = replace(
@@ -159,4 +168,4 @@ def test_figures_stay_small(make_run):
         volumes=run.volumes.loc[np.arange(1200) % 120].assign(time_s=np.arange(1200.0)),
         carpet=np.random.default_rng(0).integers(-126, 127, (600, 1200)).astype(np.int8),
     )
-    assert len(theme.to_svg(run_figure(long), key="f1")) < 200_000
+    assert len(theme.to_svg(run_figure(long), key="f1")) < 150_000
