@@ -130,10 +130,12 @@ def test_what_the_estimation_warned_of_is_passed_on(signals, build):
     assert sentence(quality).count(".") == 1 and "3 trials share their onset;" in sentence(quality)
 
 
-def test_the_most_urgent_comes_first(signals, build):
+def test_the_most_urgent_comes_first(build):
+    make_signals, make_betas = build
+    signals = make_signals(n_volumes=52)
     signals.data[:, 0] = 0.0
     unknown = signals.volumes.assign(framewise_displacement=np.nan)
-    betas = build[1](info={"vif_median": 80.0})
+    betas = make_betas(last_s=60.0, info={"vif_median": 80.0})
     quality = describe_run(replace(signals, volumes=unknown), betas)
-    assert quality.warnings["level"].tolist() == ["problem", "warning", "note"]
-    assert kinds(quality) == ["collinear", "constant", "unknown_motion"]
+    assert quality.warnings["level"].tolist() == ["problem", "warning", "warning", "note"]
+    assert kinds(quality) == ["collinear", "few_volumes", "constant", "unknown_motion"]
