@@ -14,7 +14,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "braindecode_clip"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-STAGES = ("preprocess", "betas", "voxels", "embed", "decode", "retrieve", "evaluate", "interpret")
+STAGES = (
+    "preprocess",
+    "betas",
+    "quality",
+    "voxels",
+    "embed",
+    "decode",
+    "retrieve",
+    "evaluate",
+    "interpret",
+)
 HEAVY = {"torch", "nilearn", "open_clip", "sklearn", "matplotlib", "pandas", "torchvision"}
 
 

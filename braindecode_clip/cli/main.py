@@ -25,6 +25,7 @@ COMMANDS = {
     "preprocess": "Clean one run: mask, confounds and drifts regressed out, scaled.",
     "tune": "Choose responses, noise regressors and penalties from all runs of a subject.",
     "betas": "Estimate one response for each trial and voxel of a run.",
+    "quality": "Describe the quality of a run: numbers, warnings, a figure.",
     "voxels": "Select and scale the voxels of an ROI, split into train and test.",
     "embed": "Turn pictures or captions into CLIP vectors.",
     "decode": "Fit a decoder on the training trials and predict the test trials.",

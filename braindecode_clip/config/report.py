@@ -40,6 +40,12 @@ class ReportConfig(Section):
             "smaller until they fit. Default 5."
         ),
     )
+    quality_runs: int = Field(
+        default=24,
+        ge=0,
+        description="Runs whose figure (motion, DVARS, trials, carpet) is on the page, those with "
+        "the most urgent warnings first; about 0.1 MB each. The table has every run. Default 24.",
+    )
     slices: int = Field(
         default=7, ge=1, le=12, description="Axial slices in a row of a brain map; default 7."
     )

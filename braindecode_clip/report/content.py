@@ -10,6 +10,7 @@ import pandas as pd
 
 from braindecode_clip.artifacts import Retrieval
 from braindecode_clip.config.study import StudyConfig
+from braindecode_clip.quality import RunQuality
 
 #: The labels of a condition, in the order in which they are named to the reader.
 CONDITION = ("subject", "roi", "split", "encoder", "decoder", "gallery")
@@ -77,6 +78,8 @@ class Inputs:
     maps : list of VoxelMap
     backgrounds : dict
         Subject to (data, affine).
+    quality : list of RunQuality
+        One for each run.
     stimuli : DataFrame
         Columns stimulus_id, image (path or ""), caption; empty without a table.
     jobs : DataFrame
@@ -94,6 +97,7 @@ class Inputs:
     counts: list[Counts]
     maps: list[VoxelMap]
     backgrounds: dict[str, tuple[np.ndarray, np.ndarray]]
+    quality: list[RunQuality]
     stimuli: pd.DataFrame
     jobs: pd.DataFrame
     provenance: list[dict[str, Any]]

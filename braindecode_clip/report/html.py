@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from braindecode_clip import __version__
 from braindecode_clip.artifacts import Retrieval
-from braindecode_clip.report import maps, records, sections, tables
+from braindecode_clip.report import maps, quality, records, sections, tables
 from braindecode_clip.report.content import CONDITION, Inputs
 from braindecode_clip.report.examples import Example, choose_examples, confusion
 from braindecode_clip.report.headline import headlines
@@ -34,6 +34,7 @@ _PARTS = (
     ("examples", "Examples", "galleries"),
     ("pool", "Pool size", "pools"),
     ("brain", "Brain", "brains"),
+    ("quality", "Data quality", "quality"),
     ("data", "Data", "flow"),
     ("methods", "Methods", None),
 )
@@ -69,6 +70,7 @@ def build_page(inputs: Inputs) -> str:
         "pools": sections.pool_blocks(inputs, order, studio),
         "ranks": sections.rank_blocks(inputs, order, studio),
         "brains": maps.brain_blocks(inputs, order, studio),
+        "quality": quality.quality_part(inputs.quality, inputs.study.report, studio),
         "flow": records.flow_table(inputs.counts) if inputs.counts else None,
         "folds": [records.fold_table(item) for item in inputs.counts if item.n_folds > 1],
         "methods": methods_text(inputs, order),

@@ -17,6 +17,7 @@ from braindecode_clip.errors import BraindecodeError, DataError
 from braindecode_clip.io.hdf5 import load_artifact, read_provenance
 from braindecode_clip.io.nifti import read_volume
 from braindecode_clip.io.tables import read_json, read_tsv
+from braindecode_clip.quality import RunQuality
 from braindecode_clip.report.content import CONDITION, Counts, Inputs, VoxelMap
 
 LIST_KEYS = {
@@ -29,6 +30,7 @@ LIST_KEYS = {
     "stimuli",
     "benchmarks",
     "decoders",
+    "quality",
 }
 MAP_KINDS = ("reliability", "noise_ceiling", "pattern")
 
@@ -41,7 +43,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
     study : StudyConfig
     listing : mapping
         Keys metrics, retrievals, reverse, voxels, maps, backgrounds, stimuli, benchmarks,
-        decoders; each but ``metrics`` may be absent or empty.
+        decoders, quality; each but ``metrics`` may be absent or empty.
     where : str
         Where the list comes from; it heads messages.
 
@@ -64,6 +66,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
     drawn = {(item.subject, item.roi, item.kind) for item in maps}
     maps += [item for item in voxel_maps if (item.subject, item.roi, item.kind) not in drawn]
     backgrounds = reader.backgrounds(listing.get("backgrounds") or {})
+    quality = reader.artifacts(listing.get("quality") or [], RunQuality)
     stimuli = reader.stimuli(listing.get("stimuli"))
     jobs = reader.jobs(listing.get("benchmarks") or [])
     reader.provenance_of(listing.get("decoders") or [])
@@ -78,6 +81,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         counts=counts,
         maps=maps,
         backgrounds=backgrounds,
+        quality=quality,
         stimuli=stimuli,
         jobs=jobs,
         provenance=reader.records,

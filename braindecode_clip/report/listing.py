@@ -73,6 +73,11 @@ def list_results(
         "voxels": every("voxels", MATRIX),
         "decoders": every("decoder", FIT),
         "maps": patterns,
+        "quality": [
+            str(path)
+            for subject in subjects
+            for path in sorted(Path(results).glob(f"quality/sub-{subject}/*_quality.h5"))
+        ],
         "backgrounds": dict(backgrounds),
         "stimuli": stimuli,
         "benchmarks": [str(path) for path in sorted(Path(results).glob("benchmarks/**/*.tsv"))],

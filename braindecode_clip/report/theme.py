@@ -7,6 +7,7 @@ aloud, searched and scaled.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import re
@@ -14,8 +15,10 @@ import warnings
 from collections.abc import Iterator
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from PIL import Image
 
 #: Stand-in colour in the drawing -> CSS variable of the page (templates/style.css).
 INK, MUTED, GRID, PAPER, CHANCE = "#010101", "#020202", "#030303", "#040404", "#050505"
@@ -27,6 +30,22 @@ _VARIABLES = {
     PAPER: "var(--card)",
     CHANCE: "var(--chance)",
     **{colour: f"var(--series-{index})" for index, colour in enumerate(SERIES, start=1)},
+}
+#: The same colours on the light page, for pictures that stand alone.
+LIGHT = {
+    INK: "#1c2430",
+    MUTED: "#59636f",
+    GRID: "#e7e5df",
+    PAPER: "#ffffff",
+    CHANCE: "#767c85",
+    SERIES[0]: "#1d6fb8",
+    SERIES[1]: "#c24d18",
+    SERIES[2]: "#25825d",
+    SERIES[3]: "#8049a0",
+    SERIES[4]: "#a07400",
+    SERIES[5]: "#4b5563",
+    SERIES[6]: "#c03a72",
+    SERIES[7]: "#0f8496",
 }
 #: A series is told by its marker as well as by its colour.
 MARKERS = ("o", "D", "s", "^", "v", "P", "X", "h")
@@ -103,9 +122,50 @@ def to_svg(figure: Figure, *, key: str) -> str:
     return _inline(buffer.getvalue(), key)
 
 
+def to_png(figure: Figure, *, dots_per_inch: int = 110) -> bytes:
+    """Return a figure as a PNG that stands alone, in the colours of the light page.
+
+    Parameters
+    ----------
+    figure : Figure
+        Drawn inside :func:`style`; its colours are changed in place.
+    dots_per_inch : int
+    """
+    buffer = io.BytesIO()
+    with mpl.rc_context(_STYLE):
+        # Ticks and labels come to be while drawing; those of later would have other colours.
+        figure.draw_without_rendering()
+        for artist in figure.findobj():
+            _lighten(artist)
+        figure.savefig(
+            buffer,
+            format="png",
+            dpi=dots_per_inch,
+            facecolor=LIGHT[PAPER],
+            metadata={"Software": None},
+        )
+    return buffer.getvalue()
+
+
+def _lighten(artist: Artist) -> None:
+    """Replace the stand-in colours of one artist."""
+    for name in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+        getter, setter = (getattr(artist, f"{verb}_{name}", None) for verb in ("get", "set"))
+        if getter is None or setter is None:
+            continue
+        colours = mpl.colors.to_rgba_array(getter())
+        for colour in colours:
+            light = LIGHT.get(mpl.colors.to_hex(colour))
+            if light is not None:
+                colour[:3] = mpl.colors.to_rgb(light)
+        if len(colours):
+            setter(colours if len(colours) > 1 else tuple(colours[0]))
+
+
 def _inline(text: str, key: str) -> str:
     svg = text[text.index("<svg") :].strip()
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"data:image/png;base64,([^\"]+)", _smaller_image, svg)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\s+xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href", "href")
     used = set(re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', svg))
@@ -124,6 +184,18 @@ def _inline(text: str, key: str) -> str:
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, variable)
     return svg
+
+
+def _smaller_image(match: re.Match[str]) -> str:
+    """Store an opaque picture of few colours, such as a carpet, with a palette: a third in size."""
+    image = Image.open(io.BytesIO(base64.b64decode(match.group(1))))
+    colours = image.getcolors(256)
+    if colours is None or any(colour[3:] != (255,) for _, colour in colours):
+        return match.group(0)
+    buffer = io.BytesIO()
+    palette = image.convert("RGB").quantize(len(colours), dither=Image.Dither.NONE)
+    palette.save(buffer, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _open_tag(match: re.Match[str]) -> str:

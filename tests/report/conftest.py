@@ -15,22 +15,26 @@ import pytest
 from PIL import Image, ImageDraw
 
 from braindecode_clip.artifacts import (
+    Betas,
     Embeddings,
     Fold,
     Predictions,
     Retrieval,
     Samples,
+    Signals,
     VoxelSet,
     VoxelSpace,
 )
 from braindecode_clip.cli.main import main
 from braindecode_clip.config.evaluate import EvaluateConfig
+from braindecode_clip.constants import SCHEMA_VERSION
 from braindecode_clip.evaluate import evaluate
 from braindecode_clip.io.atomic import write_json
 from braindecode_clip.io.hdf5 import save_artifact
 from braindecode_clip.io.nifti import write_volume
 from braindecode_clip.io.tables import write_tsv
 from braindecode_clip.provenance import Provenance
+from braindecode_clip.quality import RunQuality, describe_run
 from braindecode_clip.retrieve import retrieve
 
 SHAPE = (20, 24, 14)
@@ -180,6 +184,59 @@ def make_voxels(subject: str, roi: str, split: str, rng: np.random.Generator) ->
     )
 
 
+def make_quality(subject: str, run: str, *, motion_mm: float, vif: float = 1.4) -> RunQuality:
+    """Describe a run of noise: how much the head moves and trials inflate is told."""
+    rng = np.random.default_rng(int(run))
+    n_volumes, n_voxels, n_trials = 120, 64, 20
+    displacement = np.append(np.nan, rng.gamma(4.0, motion_mm / 4, n_volumes - 1))
+    volumes = pd.DataFrame(
+        {
+            "framewise_displacement": displacement,
+            "dvars": np.append(np.nan, 20 + 10 * displacement[1:]),
+            "censored": displacement > 0.9,
+        }
+    )
+    inside = np.argwhere(np.ones((4, 4, 4))).astype(np.int32)
+    signals = Signals(
+        data=rng.normal(size=(n_volumes, n_voxels)).astype(np.float32),
+        mean=np.full(n_voxels, 900.0, np.float32),
+        regressors=np.zeros((n_volumes, 0), np.float32),
+        space=VoxelSpace(np.eye(4), np.array([4, 4, 4]), inside),
+        tr_s=2.0,
+        first_volume_s=0.0,
+        subject=subject,
+        session="1",
+        run=run,
+        unit="zscore",
+        sd=np.full(n_voxels, 15.0, np.float32),
+        volumes=volumes,
+    )
+    trials = pd.DataFrame(
+        {"onset": 5.0 + 11.0 * np.arange(n_trials), "duration": 2.0, "trial_type": "t"}
+    )
+    betas = Betas(
+        data=np.zeros((n_trials, n_voxels), np.float32),
+        trials=trials,
+        info={"vif_median": vif, "vif_max": 2 * vif, "efficiency": 1 / vif},
+        r2=rng.uniform(0, 0.4, n_voxels).astype(np.float32),
+    )
+    return describe_run(signals, betas)
+
+
+#: Motion (mm) and variance inflation of the runs of every subject.
+RUNS = {"1": (0.1, 1.4), "2": (0.6, 1.4), "3": (0.7, 9.0), "4": (0.12, 1.3)}
+
+
+def write_quality(folder: Path, subject: str) -> list[str]:
+    paths = []
+    for run, (motion_mm, vif) in RUNS.items():
+        path = folder / f"sub-{subject}_run-{run}_quality.h5"
+        quality = make_quality(subject, run, motion_mm=motion_mm, vif=vif)
+        save_artifact(path, quality, provenance("quality"))
+        paths.append(str(path))
+    return paths
+
+
 def write_benchmark(path: Path, seconds: float, memory_mb: float) -> str:
     columns = ["s", "h:m:s", "max_rss", "max_vms", "io_in", "mean_load", "cpu_time"]
     row = [seconds, "0:00:01", memory_mb, 2 * memory_mb, 0.0, 90.0, 0.9 * seconds]
@@ -214,7 +271,7 @@ def write_study(
         "galleries": [{"name": "test", "candidates": "test"}],
         "report": {},
     }
-    keys = ("metrics", "retrievals", "reverse", "voxels", "maps", "benchmarks")
+    keys = ("metrics", "retrievals", "reverse", "voxels", "maps", "benchmarks", "quality")
     listing: dict[str, Any] = {key: [] for key in keys}
     listing |= {"backgrounds": {}, "stimuli": None}
     if pictures:
@@ -225,6 +282,7 @@ def write_study(
         if maps:
             image = np.where(ball(), rng.normal(800, 60, SHAPE), 20).astype(np.float32)
             write_volume(folder / f"sub-{subject}_mean.nii.gz", image, AFFINE)
+            listing["quality"] += write_quality(folder, subject)
             listing["backgrounds"][subject] = str(folder / f"sub-{subject}_mean.nii.gz")
         for roi in rois:
             stem = f"sub-{subject}_roi-{roi}"
@@ -268,7 +326,7 @@ def write_study(
                 write_json(
                     f"{path}_metrics.json",
                     {
-                        "schema_version": 1,
+                        "schema_version": SCHEMA_VERSION,
                         "provenance": asdict(provenance("evaluate")),
                         "rows": result.rows,
                         "pool_curve": result.pool_curve,
@@ -297,6 +355,12 @@ def _load_markup() -> ModuleType:
 def parse():
     """Return the strict reader of HTML."""
     return _load_markup().parse
+
+
+@pytest.fixture(scope="session")
+def make_run():
+    """Return the function that describes a run."""
+    return make_quality
 
 
 @pytest.fixture(scope="session")

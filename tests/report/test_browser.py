@@ -59,4 +59,4 @@ def test_page_in_a_browser(full, width_px, tmp_path: Path):
     )
     assert measured["overflow"] <= 0
     assert len(measured["pictures"]) == 18 * 6 and min(measured["pictures"]) > 20
-    assert len(measured["plots"]) == 7 and min(measured["plots"]) > 80
+    assert len(measured["plots"]) == 7 + 4 and min(measured["plots"]) > 80

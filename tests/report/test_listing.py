@@ -14,6 +14,10 @@ def test_every_combination_is_listed_and_benchmarks_are_found(full, tmp_path: Pa
     done = tmp_path / "benchmarks" / "decode" / "sub-01.tsv"
     done.parent.mkdir(parents=True)
     done.write_text("s\n", encoding="utf-8")
+    for name in ("sub-02/sub-02_run-1_quality.h5", "sub-01/sub-01_run-2_quality.h5", "sub-03/x.h5"):
+        path = tmp_path / "quality" / name
+        path.parent.mkdir(parents=True)
+        path.touch()
     listing = list_results(
         study, str(tmp_path), subjects=["01", "02"], backgrounds={"01": "mean.nii"}, stimuli=None
     )
@@ -28,5 +32,9 @@ def test_every_combination_is_listed_and_benchmarks_are_found(full, tmp_path: Pa
         ("01", "early"),
         ("02", "visual"),
         ("02", "early"),
+    ]
+    assert [Path(path).name for path in listing["quality"]] == [
+        "sub-01_run-2_quality.h5",
+        "sub-02_run-1_quality.h5",
     ]
     assert listing["benchmarks"] == [str(done)] and listing["stimuli"] is None

@@ -169,7 +169,9 @@ def test_four_subjects(tmp_path, parse, make_study):
     assert titles == ["Subject 01", "Subject 02", "Subject 03", "Subject 04"]
 
 
-@pytest.mark.parametrize("key", ["metrics", "retrievals", "voxels", "stimuli", "benchmarks"])
+@pytest.mark.parametrize(
+    "key", ["metrics", "retrievals", "voxels", "stimuli", "benchmarks", "quality"]
+)
 def test_missing_file_is_one_message_and_the_old_page_stays(full, key, tmp_path, capsys):
     study, _ = full
     absent = str(tmp_path / f"absent_{key}.h5")

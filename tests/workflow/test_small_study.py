@@ -12,7 +12,17 @@ from braindecode_clip.io.hdf5 import read_provenance
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
 ARGUMENTS = ("--configfile", "config/demo.yaml", TINY)
-STAGES = ["preprocess", "betas", "voxels", "decode", "retrieve", "evaluate", "interpret", "report"]
+STAGES = [
+    "preprocess",
+    "betas",
+    "voxels",
+    "decode",
+    "retrieve",
+    "evaluate",
+    "interpret",
+    "report",
+    "quality",
+]
 
 
 def planned(snakemake, *arguments: str) -> set[str]:
@@ -46,12 +56,24 @@ def test_it_ends_with_a_report_and_metrics(finished: Path) -> None:
 def test_every_artefact_says_where_it_comes_from(finished: Path) -> None:
     files = sorted(finished.glob("*/**/*.h5"))
     files = [path for path in files if "simulate" not in path.parts]
-    assert {path.relative_to(finished).parts[0] for path in files} >= set(STAGES[:5]) | {"embed"}
+    assert {path.relative_to(finished).parts[0] for path in files} >= set(STAGES[:5]) | {
+        "embed",
+        "quality",
+    }
     for path in files:
         record = read_provenance(path)
         assert record["stage"] == path.relative_to(finished).parts[0]
         assert re.fullmatch(r"[0-9a-f]{16}", record["code_digest"])
         assert record["inputs"] and record["libraries"]["numpy"]
+
+
+def test_every_run_is_described(finished: Path) -> None:
+    records = [json.loads(p.read_text()) for p in sorted(finished.glob("quality/sub-01/*.json"))]
+    assert [record["run"] for record in records] == ["01", "02"]
+    assert all(record["numbers"]["n_trials"] == 40 for record in records)
+    page = (finished / "report/report.html").read_text()
+    assert "sub-01 ses-01 run-02 over time" in page
+    assert not [record for record in records if record["warnings"]]
 
 
 def test_logs_and_benchmarks_are_kept(finished: Path) -> None:
@@ -73,6 +95,7 @@ def test_a_second_run_does_nothing(finished: Path, snakemake) -> None:
         ("evaluate", {"evaluate", "report"}),
         ("decode", {"decode", "retrieve", "evaluate", "interpret", "report"}),
         ("betas", set(STAGES) - {"preprocess"}),
+        ("quality", {"quality", "report"}),
         ("report", {"report"}),
     ],
 )

@@ -30,6 +30,7 @@ RESULTS = f"{STUDY.results}/{STUDY.study}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 SIMULATED = f"{RESULTS}/simulate"
+QUALITY = f"{RESULTS}/quality"
 
 
 def simulated_run(subject, session, run):

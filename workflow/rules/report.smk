@@ -9,6 +9,7 @@ rule report:
         noise_ceiling=every(result("noise_ceiling")),
         pattern=every(result("pattern")),
         dimensions=every(result("dimensions")),
+        quality=[f"{QUALITY}/sub-{run.subject}/{name}_quality.h5" for name, run in RUNS.items()],
         backgrounds=list(backgrounds().values()),
         stimuli=optional(STIMULI),
     output:
