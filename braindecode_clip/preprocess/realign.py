@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from braindecode_clip.config.realign import RealignConfig
 from braindecode_clip.errors import DataError
-from braindecode_clip.preprocess.rigid import ReferenceImage, estimate_motion, undo_motion
+from braindecode_clip.preprocess.rigid import (
+    ReferenceImage,
+    check_size,
+    estimate_motion,
+    undo_motion,
+)
 from braindecode_clip.preprocess.slice_timing import shift_slices
 
 #: Volumes that the mean reference is made of, at most.
@@ -90,6 +96,8 @@ def realign_run(
     ----------
     Power et al. (2017), PLoS ONE 12:e0182939. Esteban et al. (2019), Nature Methods 16:111-116.
     """
+    if config.motion:
+        check_size(volumes.shape[1:], where=where)
     if not config.motion:
         reference = ReferenceImage(volumes.mean(axis=0), affine)
     elif reference is None:
@@ -154,11 +162,14 @@ def brain_mask(reference: ReferenceImage, *, where: str = "run") -> np.ndarray:
     """
     # Loads nilearn, which takes seconds that the command's --help need not spend.
     import nibabel as nib
-    from nilearn.masking import compute_epi_mask
+    from nilearn.masking import MaskWarning, compute_epi_mask
 
+    image = nib.Nifti1Image(reference.volume.astype(np.float32), reference.affine)
     try:
-        image = nib.Nifti1Image(reference.volume.astype(np.float32), reference.affine)
-        mask = np.asarray(compute_epi_mask(image, ensure_finite=True).dataobj) > 0
+        with warnings.catch_warnings():
+            # An empty mask is told below, once.
+            warnings.simplefilter("ignore", MaskWarning)
+            mask = np.asarray(compute_epi_mask(image).dataobj) > 0
     except ValueError as error:
         raise DataError(f"{where}: no brain is found in its reference image ({error}).") from error
     if not mask.any():

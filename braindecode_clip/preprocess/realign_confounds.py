@@ -39,7 +39,7 @@ def confounds_of(signals: np.ndarray, parameters: np.ndarray | None) -> pd.DataF
         columns["framewise_displacement"] = framewise_displacement(parameters)
         for name, values in zip(MOTION_PARAMETERS, parameters.T, strict=True):
             columns.update(expand_confound(name, values))
-    return pd.DataFrame(columns).round(8)
+    return pd.DataFrame(columns)
 
 
 def standardized_dvars(signals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

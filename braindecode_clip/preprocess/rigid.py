@@ -91,6 +91,15 @@ def rigid_parameters(matrix: np.ndarray, centre_mm: np.ndarray) -> np.ndarray:
     return np.concatenate([shift, Rotation.from_matrix(matrix[:3, :3]).as_euler("xyz")])
 
 
+def check_size(shape: tuple[int, ...], *, where: str) -> None:
+    """Check that a grid is thick enough for splines and motion in space."""
+    if min(shape) < SMALLEST_SIZE:
+        raise DataError(
+            f"{where}: the grid has an axis of {min(shape)} voxels; the motion of a head in space "
+            f"needs at least {SMALLEST_SIZE}. Set 'motion: false'."
+        )
+
+
 def estimate_motion(
     volumes: np.ndarray,
     affine: np.ndarray,
@@ -130,12 +139,8 @@ def estimate_motion(
         Too few slices, or a volume that does not overlap the reference.
     """
     sitk = load_simpleitk()
-    smallest = min(*reference.volume.shape, *volumes.shape[1:])
-    if smallest < SMALLEST_SIZE:
-        raise DataError(
-            f"{where}: the grid has an axis of {smallest} voxels; the motion of a head in space "
-            f"needs at least {SMALLEST_SIZE}. Set 'motion: false'."
-        )
+    check_size(reference.volume.shape, where=where)
+    check_size(volumes.shape[1:], where=where)
     fixed = _prepared(reference.volume, reference.affine)
     grown = binary_dilation(mask, iterations=EDGE_VOXELS)
     inside = sitk.Cast(_image(grown, reference.affine), sitk.sitkUInt8)
