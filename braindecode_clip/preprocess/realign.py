@@ -172,7 +172,7 @@ def brain_mask(reference: ReferenceImage, *, where: str = "run") -> np.ndarray:
             mask = np.asarray(compute_epi_mask(image).dataobj) > 0
     except ValueError as error:
         raise DataError(f"{where}: no brain is found in its reference image ({error}).") from error
-    if not mask.any():
+    if not mask.any() or np.ptp(reference.volume) == 0:
         raise DataError(
             f"{where}: no brain is found in its reference image (no voxel stands out). Is it a "
             "raw EPI run?"

@@ -39,6 +39,9 @@ FIRST_STEP_MM, LAST_STEP_MM, STEP_RELAXATION, MAX_STEPS = 0.5, 1e-5, 0.6, 300
 #: Voxels that the mask grows by for registration: the edge of the brain tells most.
 EDGE_VOXELS = 2
 
+#: Part of the reference's brain that a run must cover, before it is aligned.
+SMALLEST_OVERLAP = 0.25
+
 #: SimpleITK's splines and filters need this many voxels along each axis.
 SMALLEST_SIZE = 4
 
@@ -141,6 +144,7 @@ def estimate_motion(
     sitk = load_simpleitk()
     check_size(reference.volume.shape, where=where)
     check_size(volumes.shape[1:], where=where)
+    _check_overlap(volumes.shape[1:], affine, reference=reference, mask=mask, where=where)
     fixed = _prepared(reference.volume, reference.affine)
     grown = binary_dilation(mask, iterations=EDGE_VOXELS)
     inside = sitk.Cast(_image(grown, reference.affine), sitk.sitkUInt8)
@@ -161,6 +165,26 @@ def estimate_motion(
             ) from error
         parameters[k] = rigid_parameters(_matrix_of(transform), reference.centre_mm)
     return parameters
+
+
+def _check_overlap(
+    shape: tuple[int, ...],
+    affine: np.ndarray,
+    *,
+    reference: ReferenceImage,
+    mask: np.ndarray,
+    where: str,
+) -> None:
+    """Check that the grids meet in the scanner: without overlap there is nothing to descend."""
+    brain_mm = np.argwhere(mask) @ reference.affine[:3, :3].T + reference.affine[:3, 3]
+    ijk = (brain_mm - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
+    share = ((ijk >= 0) & (ijk <= np.array(shape) - 1)).all(axis=1).mean()
+    if share < SMALLEST_OVERLAP:
+        raise DataError(
+            f"{where}: its grid covers {share:.0%} of the reference's brain in the scanner's "
+            f"coordinates, expected at least {SMALLEST_OVERLAP:.0%}. Are both of one subject, and "
+            "are their affines right?"
+        )
 
 
 def undo_motion(

@@ -13,6 +13,7 @@ import pytest
 TINY = str(Path(__file__).with_name("tiny.yaml"))
 ARGUMENTS = ("--configfile", "config/demo.yaml", TINY)
 ON = "realign={enabled: true, slice_timing: false, reference: middle}"
+SMALL = "simulate={n_train_pictures: 20, grid_shape: [12, 14, 10]}"
 
 
 def planned(done) -> dict[str, int]:
@@ -33,11 +34,19 @@ def test_volume_times_must_agree_with_the_betas(snakemake) -> None:
     assert "'betas.slice_time_ref' is 0. Set it to 0.5" in text
 
 
+def test_every_run_is_realigned_to_one_reference_before_preprocess(snakemake) -> None:
+    done = snakemake(*ARGUMENTS, "--dry-run", "--quiet", "reason", "--config", ON)
+    jobs = planned(done)
+    assert (jobs["realign_reference"], jobs["realign"], jobs["preprocess"]) == (1, 2, 2)
+
+
+@pytest.mark.slow
 def test_two_runs_come_onto_one_reference_and_into_preprocess(project, snakemake) -> None:
     pytest.importorskip(
         "SimpleITK", reason="the extra 'motion' is not installed (pip install SimpleITK)"
     )
-    done = snakemake(*ARGUMENTS, "--until", "preprocess", "--config", ON)
+    arguments = (*ARGUMENTS, "--until", "preprocess", "--config", ON, SMALL)
+    done = snakemake(*arguments)
     text = done.stdout + done.stderr
     assert done.returncode == 0, text
     folder = project / "results/tiny/realign/sub-01"
@@ -54,9 +63,5 @@ def test_two_runs_come_onto_one_reference_and_into_preprocess(project, snakemake
     signals = sorted((project / "results/tiny/preprocess/sub-01").glob("*_signals.h5"))
     for run, path in zip(runs, signals, strict=True):
         assert run.name in read_provenance(path)["inputs"]
-    again = planned(
-        snakemake(
-            *ARGUMENTS, "--until", "preprocess", "--dry-run", "--quiet", "reason", "--config", ON
-        )
-    )
+    again = planned(snakemake(*arguments, "--dry-run", "--quiet", "reason"))
     assert not set(again) & {"realign", "realign_reference", "preprocess"}
