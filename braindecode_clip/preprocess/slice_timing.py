@@ -63,12 +63,12 @@ def find_slice_times(
         except (TypeError, ValueError):
             problems.add(f"SliceTiming is {given!r}, expected a list of seconds.")
         else:
-            problems_of_times(times_s, shape, axis, tr_s=tr_s, problems=problems)
+            _check_times(times_s, shape, axis, tr_s=tr_s, problems=problems)
     problems.raise_if_any(DataError)
     return (times_s[::-1].copy() if str(direction).endswith("-") else times_s), int(axis or 0)
 
 
-def problems_of_times(
+def _check_times(
     times_s: np.ndarray,
     shape: tuple[int, ...],
     axis: int | None,
