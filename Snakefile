@@ -25,6 +25,7 @@ wildcard_constraints:
 
 
 include: "workflow/rules/simulate.smk"
+include: "workflow/rules/realign.smk"
 include: "workflow/rules/preprocess.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/betas.smk"

@@ -114,6 +114,29 @@ def dvars(data: np.ndarray) -> np.ndarray:
     return np.sqrt(np.concatenate([[np.nan], squares]))
 
 
+def expand_confound(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """Return a confound with its change and their squares, under fMRIPrep's names.
+
+    Parameters
+    ----------
+    name : str
+    values : ndarray (n_volumes,)
+
+    Returns
+    -------
+    dict of str to ndarray (n_volumes,)
+        ``name``, ``name_derivative1`` (NaN first), ``name_power2``,
+        ``name_derivative1_power2``.
+    """
+    derivative = np.concatenate([[np.nan], np.diff(values)])
+    return {
+        name: values,
+        f"{name}_derivative1": derivative,
+        f"{name}_power2": values**2,
+        f"{name}_derivative1_power2": derivative**2,
+    }
+
+
 def orthonormal_basis(regressors: np.ndarray) -> np.ndarray:
     """Return an orthonormal basis of what the regressors span beside the constant.
 

@@ -17,6 +17,7 @@ from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.config.interpret import InterpretConfig
 from braindecode_clip.config.preprocess import PreprocessConfig
+from braindecode_clip.config.realign import RealignConfig
 from braindecode_clip.config.report import ReportConfig
 from braindecode_clip.config.retrieve import GalleryConfig, RetrieveConfig
 from braindecode_clip.config.simulate import SimulateConfig
@@ -47,6 +48,9 @@ class StudyConfig(Section):
         "split. Null when the targets come from precomputed vectors alone.",
     )
     rois: list[RoiConfig] = Field(min_length=1, description="Regions to decode from.")
+    realign: RealignConfig = Field(
+        default_factory=RealignConfig, description="Raw runs, where there is no fMRIPrep."
+    )
     preprocess: PreprocessConfig = Field(
         default_factory=PreprocessConfig, description="Volumes to cleaned signals."
     )
@@ -72,6 +76,18 @@ class StudyConfig(Section):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"names in '{section}' must differ; more than once: {some(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _volume_times_agree(self) -> StudyConfig:
+        realign = self.realign
+        shifted = realign.enabled and realign.slice_timing
+        if shifted and realign.slice_time_ref != self.betas.slice_time_ref:
+            raise ValueError(
+                f"'realign' shifts every slice to {realign.slice_time_ref:g} TR, but "
+                f"'betas.slice_time_ref' is {self.betas.slice_time_ref:g}. Set it to "
+                f"{realign.slice_time_ref:g}"
+            )
         return self
 
 

@@ -33,6 +33,8 @@ class Run:
         fMRIPrep-style confounds table, where there is one.
     tr_s : float or None
         Repetition time (s) of the nearest BIDS sidecar, where one names it.
+    sidecars : tuple of str
+        The JSON files that speak of the run by BIDS' inheritance, the nearest first.
     """
 
     subject: str
@@ -44,6 +46,7 @@ class Run:
     mask: str
     confounds: str | None
     tr_s: float | None = None
+    sidecars: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -149,6 +152,7 @@ def _describe(bold: Path, entities: dict[str, str], config: BidsConfig, problems
     mask = Path(config.root) / fill_pattern(config.mask, **labels)
     if not mask.is_file():
         problems.add(f"{bold.name}: no brain mask at {mask}. Set bids.mask.")
+    sidecars = _sidecars(bold, stem, Path(config.root))
     return Run(
         subject=labels["subject"],
         session=labels["session"],
@@ -158,12 +162,26 @@ def _describe(bold: Path, entities: dict[str, str], config: BidsConfig, problems
         events=str(events),
         mask=str(mask),
         confounds=str(confounds) if confounds.is_file() else None,
-        tr_s=_repetition_time(bold, stem, Path(config.root), problems),
+        tr_s=_repetition_time(sidecars, problems),
+        sidecars=tuple(map(str, sidecars)),
     )
 
 
-def _repetition_time(bold: Path, stem: str, root: Path, problems: Problems) -> float | None:
-    """Look a run's RepetitionTime up by BIDS' inheritance: the nearest sidecar that fits wins."""
+def _repetition_time(sidecars: list[Path], problems: Problems) -> float | None:
+    """Return the RepetitionTime of the first file that names one."""
+    for path in sidecars:
+        try:
+            tr_s = json.loads(path.read_text(encoding="utf-8")).get("RepetitionTime")
+        except ValueError as error:
+            problems.add(f"{path} is no valid JSON ({error}).")
+            return None
+        if tr_s is not None:
+            return float(tr_s)
+    return None
+
+
+def _sidecars(bold: Path, stem: str, root: Path) -> list[Path]:
+    """Return the JSON files that speak of a run by BIDS' inheritance, the nearest first."""
     wanted = set(stem.split("_"))
     own = bold.with_name(bold.name.split(".nii")[0] + ".json")
     candidates = [own] if own.is_file() else []
@@ -176,15 +194,7 @@ def _repetition_time(bold: Path, stem: str, root: Path, problems: Problems) -> f
         ]
         candidates += sorted(fitting, key=lambda path: -len(path.name))
         folder = folder.parent
-    for path in candidates:
-        try:
-            tr_s = json.loads(path.read_text(encoding="utf-8")).get("RepetitionTime")
-        except ValueError as error:
-            problems.add(f"{path} is no valid JSON ({error}).")
-            return None
-        if tr_s is not None:
-            return float(tr_s)
-    return None
+    return list(dict.fromkeys(candidates))
 
 
 def _nothing_found(root: Path, config: BidsConfig) -> str:

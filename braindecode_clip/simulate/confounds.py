@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from braindecode_clip.nuisance import cosine_drifts, framewise_displacement
+from braindecode_clip.nuisance import cosine_drifts, expand_confound, framewise_displacement
 from braindecode_clip.simulate.anatomy import CSF, WHITE, Anatomy
 from braindecode_clip.simulate.noise import MOTION_NAMES, Motion
 
@@ -51,7 +51,7 @@ def confounds_table(
         "white_matter": data[:, deep].mean(axis=1, dtype=np.float64),
     }
     for name, values in means.items():
-        columns.update(_expanded(name, values))
+        columns.update(expand_confound(name, values))
     dvars = _dvars(data)
     fd = framewise_displacement(motion.parameters)
     std_dvars = dvars / np.nanmedian(dvars)
@@ -63,7 +63,7 @@ def confounds_table(
     for k in range(cosines.shape[1]):
         columns[f"cosine{k:02d}"] = cosines[:, k]
     for k, name in enumerate(MOTION_NAMES):
-        columns.update(_expanded(name, motion.parameters[:, k]))
+        columns.update(expand_confound(name, motion.parameters[:, k]))
     outlying = (np.nan_to_num(fd) > FD_OUTLIER_MM) | (np.nan_to_num(std_dvars) > STD_DVARS_OUTLIER)
     for k, volume in enumerate(np.flatnonzero(outlying)):
         columns[f"motion_outlier{k:02d}"] = (np.arange(len(data)) == volume).astype(np.float64)
@@ -75,16 +75,6 @@ def _eroded(anatomy: Anatomy, code: int) -> np.ndarray:
     inner = ndimage.binary_erosion(anatomy.tissue == code)
     chosen = inner if inner.any() else anatomy.tissue == code
     return chosen[anatomy.brain]
-
-
-def _expanded(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
-    derivative = np.concatenate([[np.nan], np.diff(values)])
-    return {
-        name: values,
-        f"{name}_derivative1": derivative,
-        f"{name}_power2": values**2,
-        f"{name}_derivative1_power2": derivative**2,
-    }
 
 
 def _dvars(data: np.ndarray) -> np.ndarray:

@@ -61,6 +61,12 @@ def test_repetition_time_is_inherited_and_the_nearest_wins(raw: Path) -> None:
     touch(own, json.dumps({"RepetitionTime": 1.25}))
     runs = runs_from_bids(BidsConfig(root=str(raw), mask=MASK))
     assert [run.tr_s for run in runs] == [2.0, None, 1.5, 1.25]
+    # The same files hold the slice times; every file once, the nearest first.
+    assert [Path(name).name for name in runs[3].sidecars] == [
+        own.name,
+        "sub-02_task-a_bold.json",
+        "task-a_bold.json",
+    ]
 
 
 def test_fmriprep_output_with_raw_events(raw: Path, tmp_path: Path) -> None:

@@ -1,3 +1,6 @@
+import importlib.util
+from pathlib import Path
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -63,3 +66,23 @@ def write_mask(tmp_path, space):
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture(scope="session")
+def moving_head():
+    """Return the module that makes volumes of a head that moves by known parameters."""
+    # Not importable by name: pytest runs with --import-mode=importlib.
+    spec = importlib.util.spec_from_file_location(
+        "moving_head", Path(__file__).with_name("moving_head.py")
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def simpleitk():
+    """Skip where the extra `motion` is not installed."""
+    return pytest.importorskip(
+        "SimpleITK", reason="the extra 'motion' is not installed (pip install SimpleITK)"
+    )

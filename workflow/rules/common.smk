@@ -31,6 +31,7 @@ LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 SIMULATED = f"{RESULTS}/simulate"
 QUALITY = f"{RESULTS}/quality"
+REALIGNED = f"{RESULTS}/realign/sub-{{subject}}"
 
 
 def simulated_run(subject, session, run):
@@ -124,6 +125,23 @@ def optional(path):
 def option(flag, value):
     """A flag with its value, or nothing where there is no value."""
     return f"{flag} {value}" if value else ""
+
+
+def first_run(wildcards):
+    """The run that the reference of a subject's runs is made of."""
+    return RUNS[subject_runs(wildcards)[0]]
+
+
+def corrected(wildcards):
+    """The run and its confounds as they go into preprocess: given so, or realigned here."""
+    run = RUNS[wildcards.run_name]
+    if not STUDY.realign.enabled:
+        return {"bold": run.bold, "confounds": optional(run.confounds)}
+    stem = f"{REALIGNED}/{run.name}".replace("{subject}", run.subject)
+    return {
+        "bold": f"{stem}_desc-realigned_bold.nii.gz",
+        "confounds": [f"{stem}_desc-confounds_timeseries.tsv"],
+    }
 
 
 def subject_masks(wildcards):

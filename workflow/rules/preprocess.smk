@@ -1,8 +1,7 @@
 rule preprocess:
     input:
-        bold=lambda wildcards: RUNS[wildcards.run_name].bold,
+        unpack(corrected),
         masks=subject_masks,
-        confounds=lambda wildcards: optional(RUNS[wildcards.run_name].confounds),
     output:
         f"{RESULTS}/preprocess/sub-{{subject}}/{{run_name}}_signals.h5",
     log:
