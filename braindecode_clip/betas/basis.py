@@ -71,9 +71,11 @@ class EventBasis:
     ----------
     columns : ndarray (n_hrfs, n_volumes, n_events, n_functions) float64
         ``n_hrfs`` is 1, or the size of the library.
-    contrast : ndarray (n_functions,) float64
-        The response to an event is this combination of its functions' weights: the first one
-        of a canonical response, the mean over a window of delays of an FIR model.
+    contrast : ndarray (n_events, n_functions) float64
+        The response to an event is this combination of its functions' weights: 1 for the first
+        function, or the mean over a window of delays of an FIR model. Derivatives have the part
+        of them that the response itself could explain, since nilearn makes derivatives
+        orthogonal to the response, and the response then has the weight of both.
     """
 
     columns: np.ndarray
@@ -84,9 +86,6 @@ def event_basis(
     onsets_s: np.ndarray, durations_s: np.ndarray, *, grid: FineGrid, hrf: str, fir: FirConfig
 ) -> EventBasis:
     """Return the expected responses to single events, at the volume times.
-
-    Derivatives are orthogonal to the functions before them, event by event, as nilearn's, so
-    that the response keeps its meaning.
 
     Parameters
     ----------
@@ -103,19 +102,18 @@ def event_basis(
     if hrf == "library":
         kernels = library_kernels(step_s=grid.step_s)
         columns = [event_regressors(onsets_s, durations_s, grid=grid, kernel=k) for k in kernels]
-        return EventBasis(np.array(columns)[..., None], np.ones(1))
-    functions = [
-        event_regressors(onsets_s, durations_s, grid=grid, kernel=kernel)
-        for kernel in hrf_kernels(hrf, step_s=grid.step_s)
-    ]
-    # Every function takes off what the functions before it, already orthogonal, have in it.
-    for i, function in enumerate(functions):
-        for before in functions[:i]:
-            norm = np.einsum("ij,ij->j", before, before)
-            shared = np.einsum("ij,ij->j", before, function)
-            function -= before * np.where(norm > 0, shared / np.where(norm > 0, norm, 1), 0)
-    contrast = np.eye(len(functions))[0]
-    return EventBasis(np.stack(functions, axis=-1)[None], contrast)
+        return EventBasis(np.array(columns)[..., None], np.ones((len(onsets_s), 1)))
+    functions = np.stack(
+        [
+            event_regressors(onsets_s, durations_s, grid=grid, kernel=kernel)
+            for kernel in hrf_kernels(hrf, step_s=grid.step_s)
+        ],
+        axis=-1,
+    )
+    shared = np.einsum("tj,tjk->jk", functions[..., 0], functions)
+    contrast = shared / np.where(shared[:, :1] > 0, shared[:, :1], 1.0)
+    contrast[:, 0] = 1.0
+    return EventBasis(functions[None], contrast)
 
 
 def _fir_basis(
@@ -142,7 +140,8 @@ def _fir_basis(
         )
         for delay in delays
     ]
-    return EventBasis(np.stack(columns, axis=-1)[None], inside / inside.sum())
+    contrast = np.tile(inside / inside.sum(), (len(onsets_s), 1))
+    return EventBasis(np.stack(columns, axis=-1)[None], contrast)
 
 
 def event_regressors(

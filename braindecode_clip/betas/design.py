@@ -43,7 +43,7 @@ class RunDesign:
         Expected response to the events that are no trials, one set for each trial_type.
     nuisance : ndarray (n_volumes, rank) float64
         Orthonormal: the constant, confounds, drifts, noise regressors.
-    contrast : ndarray (n_functions,) float64
+    contrast : ndarray (n_trials, n_functions) float64
     method : str
     by_condition : bool
         LSS: the other trials form one regressor for each trial_type.

@@ -13,7 +13,7 @@ Friston et al. (1998), NeuroImage 7:30-40. Glover (1999), NeuroImage 9:416-429.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,17 +26,18 @@ DISPERSION_STEP_S = 0.01
 
 @dataclass(frozen=True)
 class _GammaPair:
-    """Constants of h(t) = g(t; peak, dispersion) - ratio g(t; undershoot, dispersion), in s."""
+    """Constants of h(t) = g(t; delay, scale) - ratio g(t; undershoot, its scale), in s."""
 
     peak_s: float
     undershoot_s: float
-    dispersion_s: float
+    peak_scale_s: float
+    undershoot_scale_s: float
     ratio: float
 
 
 _PAIRS = {
-    "spm": _GammaPair(peak_s=6.0, undershoot_s=16.0, dispersion_s=1.0, ratio=0.167),
-    "glover": _GammaPair(peak_s=6.0, undershoot_s=12.0, dispersion_s=0.9, ratio=0.48),
+    "spm": _GammaPair(6.0, 16.0, 1.0, 1.0, ratio=0.167),
+    "glover": _GammaPair(6.0, 12.0, 0.9, 0.9, ratio=0.48),
 }
 
 #: Peaks (s) and widths (standard deviation of the positive lobe over its peak time) of the
@@ -76,10 +77,11 @@ def hrf_kernels(hrf: str, *, step_s: float) -> list[np.ndarray]:
         later = _gamma_difference(pair, step_s=step_s, onset_s=ONSET_STEP_S)
         kernels.append((response - later) / ONSET_STEP_S)
     if "dispersion" in derivatives:
-        wider = _GammaPair(
-            pair.peak_s, pair.undershoot_s, pair.dispersion_s + DISPERSION_STEP_S, pair.ratio
-        )
-        kernels.append((response - _gamma_difference(wider, step_s=step_s)) / DISPERSION_STEP_S)
+        # nilearn's derivative has an undershoot of scale 1 s for Glover's response too.
+        usual = replace(pair, undershoot_scale_s=1.0)
+        wider = replace(usual, peak_scale_s=pair.peak_scale_s + DISPERSION_STEP_S)
+        change = _gamma_difference(usual, step_s=step_s) - _gamma_difference(wider, step_s=step_s)
+        kernels.append(change / DISPERSION_STEP_S)
     return kernels
 
 
@@ -116,8 +118,10 @@ def _gamma_difference(pair: _GammaPair, *, step_s: float, onset_s: float = 0.0) 
     time_s = np.linspace(0.0, HRF_LENGTH_S, int(np.rint(HRF_LENGTH_S / step_s)))
     # One step of delay: a sample stands for the interval that ends with it.
     time_s = time_s - step_s - onset_s
-    peak = _gamma_density(time_s, pair.peak_s / pair.dispersion_s, pair.dispersion_s)
-    undershoot = _gamma_density(time_s, pair.undershoot_s / pair.dispersion_s, pair.dispersion_s)
+    peak = _gamma_density(time_s, pair.peak_s / pair.peak_scale_s, pair.peak_scale_s)
+    undershoot = _gamma_density(
+        time_s, pair.undershoot_s / pair.undershoot_scale_s, pair.undershoot_scale_s
+    )
     kernel = peak - pair.ratio * undershoot
     return kernel / kernel.sum()
 

@@ -85,8 +85,8 @@ def lss_operator(
     ----------
     columns : ndarray (n_volumes, n_trials, n_functions) float64
         Expected response to every trial.
-    contrast : ndarray (n_functions,) float64
-        The response is this combination of the functions' weights.
+    contrast : ndarray (n_trials, n_functions) float64
+        The response to a trial is this combination of its functions' weights.
     nuisance : ndarray (n_volumes, rank) float64
         Orthonormal, the constant included.
     conditions : ndarray (n_trials,) str
@@ -119,7 +119,7 @@ def lss_operator(
             unique = _single_rows(own[..., 0], others[..., 0], largest)
             _check_share(_squared_norms(unique), largest, chosen, _TRIALS)
         else:
-            unique = _contrast_rows(own, others, largest, contrast=contrast, names=chosen)
+            unique = _contrast_rows(own, others, largest, contrast=contrast[mine], names=chosen)
         rows[mine], eigenvalues[mine] = unique.T, _squared_norms(unique)
     return TrialOperator(rows, eigenvalues, None, 1.0 / (eigenvalues * alone))
 
@@ -149,18 +149,18 @@ def lsa_operator(
     alone = _variance_alone(columns, contrast)
     remaining = _project(nuisance, columns)
     _check_share(_squared_norms(remaining), _centred_norms(columns), names, _NUISANCE)
-    if _one_function(contrast):
-        # The other functions are nuisance of the first one.
-        extra = remaining[..., 1:].reshape(n_volumes, -1)
-        left, singular, right = _decompose(extra, remaining[..., 0], names=names)
+    if (contrast[:, 0] == 1.0).all():
+        # Turned so that the first function's weight is the response; the others are nuisance.
+        first = remaining[..., :1]
+        extra = (remaining[..., 1:] - first * contrast[:, 1:]).reshape(n_volumes, -1)
+        left, singular, right = _decompose(extra, first[..., 0], names=names)
         rows = singular[:, None] * left.T
         mixing, eigenvalues = right.T, singular**2
     else:
-        # Turned so that the contrast is one weight of each trial: rows are its exact estimates.
         flat = remaining.reshape(n_volumes, -1)
         left, singular, right = _decompose(flat[:, :0], flat, names=np.repeat(names, n_functions))
         inverse = (right.T / singular) @ left.T
-        estimates = np.tensordot(inverse.reshape(n_trials, n_functions, -1), contrast, (1, 0))
+        estimates = np.einsum("jk,jkt->jt", contrast, inverse.reshape(n_trials, n_functions, -1))
         eigenvalues = 1.0 / np.einsum("ij,ij->i", estimates, estimates)
         rows, mixing = estimates * eigenvalues[:, None], None
     weights = TrialOperator(rows, eigenvalues, mixing, eigenvalues).weights
@@ -211,10 +211,6 @@ _NUISANCE = "the confounds and drifts"
 _TRIALS = "the other trials"
 
 
-def _one_function(contrast: np.ndarray) -> bool:
-    return contrast[0] == 1.0 and not contrast[1:].any()
-
-
 def _project(basis: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Project a stack of columns (n_volumes, ...)."""
     return project_out(basis, columns.reshape(len(columns), -1)).reshape(columns.shape)
@@ -234,7 +230,7 @@ def _variance_alone(columns: np.ndarray, contrast: np.ndarray) -> np.ndarray:
     """Return the variance (n_trials,) of every trial's estimate if it stood alone."""
     centred = (columns - columns.mean(axis=0)).transpose(1, 0, 2)
     inverse = np.linalg.pinv(centred, rcond=MIN_SHARE**0.5)
-    rows = np.einsum("k,jkt->jt", contrast, inverse)
+    rows = np.einsum("jk,jkt->jt", contrast, inverse)
     variance = np.einsum("jt,jt->j", rows, rows)
     return np.where(variance > 0, variance, 1.0)
 
@@ -266,8 +262,8 @@ def _contrast_rows(
     left, singular, right = np.linalg.svd(stack, full_matrices=False)
     kept = singular**2 > MIN_SHARE * np.einsum("ijk,ijk->j", own, own)[:, None]
     # Delays after the end of the run are not seen; that matters where the contrast needs them.
-    weights = np.where(kept, np.einsum("jrk,k->jr", right, contrast), 0.0)
-    seen = np.einsum("jr,jr->j", weights, weights) / (contrast @ contrast)
+    weights = np.where(kept, np.einsum("jrk,jk->jr", right, contrast), 0.0)
+    seen = np.einsum("jr,jr->j", weights, weights) / np.einsum("jk,jk->j", contrast, contrast)
     _check_share(
         np.where(seen > 1.0 - MIN_SHARE**0.5, 1.0, 0.0), np.ones(len(seen)), names, _TRIALS
     )

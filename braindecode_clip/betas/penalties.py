@@ -84,7 +84,7 @@ class _RunModel:
 
 
 def _operator(run: TunedRun, columns: np.ndarray, *, config: BetasConfig) -> TrialOperator:
-    shared = {"contrast": np.ones(1), "nuisance": run.basis, "names": run.names}
+    shared = {"contrast": np.ones((len(run.labels), 1)), "nuisance": run.basis, "names": run.names}
     if config.method == "lsa":
         return lsa_operator(columns[..., None], **shared)
     return lss_operator(
