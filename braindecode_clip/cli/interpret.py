@@ -95,7 +95,7 @@ def _predict_train(fitted: FittedDecoder, voxels: VoxelSet, *, where: str) -> li
         decoder.fold == fold.name and np.array_equal(decoder.voxel_index, fold.voxel_index)
         for decoder, fold in pairs
     )
-    if not fits or not np.array_equal(fitted.space.ijk, voxels.space.ijk):
+    if not fits or not fitted.space.same_columns(voxels.space):
         raise DataError(
             f"{where}: was fitted on sub-{fitted.subject} roi-{fitted.roi} split-{fitted.split} "
             f"({len(fitted.folds)} folds), which are other folds or voxels than those of "
