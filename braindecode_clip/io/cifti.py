@@ -10,7 +10,6 @@ import os
 import zlib
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from nibabel.cifti2 import BrainModelAxis, Cifti2Image, ScalarAxis, SeriesAxis
 
@@ -47,12 +46,14 @@ def read_cifti_run(
     tr_s = _repetition_time(path, axes[0], tr_s, problems)
     problems.raise_if_any(DataError)
     whole = _space(axes[1])
-    columns, kept = choose_columns(whole, space, where=str(path), mask_name=mask_name)
-    data = _read_columns(path, image, columns)
     if space is None:
+        data, kept = _read_columns(path, image, np.arange(whole.n_voxels)), whole
         measured = measured_columns(data)
         if not measured.all():
-            data, kept = data[:, measured], kept.subset(np.flatnonzero(measured))
+            data, kept = data[:, measured], whole.subset(np.flatnonzero(measured))
+    else:
+        columns, kept = choose_columns(whole, space, where=str(path), mask_name=mask_name)
+        data = _read_columns(path, image, columns)
     check_finite(data, kept, where=str(path))
     return data, kept, tr_s
 
@@ -112,11 +113,9 @@ def write_cifti_map(path: str | Path, space: VoxelSpace, values: np.ndarray) -> 
 
 
 def choose_columns(
-    whole: VoxelSpace, space: VoxelSpace | None, *, where: str, mask_name: str
+    whole: VoxelSpace, space: VoxelSpace, *, where: str, mask_name: str
 ) -> tuple[np.ndarray, VoxelSpace]:
     """Return the columns of a run that a mask keeps, in the mask's order, and their space."""
-    if space is None:
-        return np.arange(whole.n_voxels), whole
     if not space.fits(whole):
         kind = "is a volume" if space.is_volume else f"has {space.describe()}"
         raise DataError(

@@ -66,12 +66,10 @@ def read_gifti_run(
     )
     if space is None:
         measured = np.concatenate([measured_columns(series) for series in parts.values()])
-        space = whole.subset(np.flatnonzero(measured))
-    columns, kept = (
-        choose_columns(whole, space, where=where, mask_name=mask_name)
-        if (space.n_voxels)
-        else (np.arange(0), space)
-    )
+        columns = np.flatnonzero(measured)
+        kept = whole.subset(columns)
+    else:
+        columns, kept = choose_columns(whole, space, where=where, mask_name=mask_name)
     data = np.empty((next(iter(lengths.values())), len(columns)), dtype=np.float32)
     start = 0
     for series in parts.values():

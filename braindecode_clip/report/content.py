@@ -10,6 +10,7 @@ import pandas as pd
 
 from braindecode_clip.artifacts import Retrieval
 from braindecode_clip.config.study import StudyConfig
+from braindecode_clip.spaces import VoxelSpace
 
 #: The labels of a condition, in the order in which they are named to the reader.
 CONDITION = ("subject", "roi", "split", "encoder", "decoder", "gallery")
@@ -17,7 +18,20 @@ CONDITION = ("subject", "roi", "split", "encoder", "decoder", "gallery")
 
 @dataclass(frozen=True)
 class VoxelMap:
-    """A map on the brain: values (NaN outside) with their affine, and what it belongs to."""
+    """A map on the brain, and what it belongs to.
+
+    Attributes
+    ----------
+    subject, roi, kind : str
+    values : ndarray (nx, ny, nz), or (n_columns,) of data on surfaces
+        NaN outside the map.
+    affine : ndarray (4, 4)
+        Voxel indices to mm.
+    labels : dict
+        Split, encoder and decoder, where the map belongs to some.
+    space : VoxelSpace or None
+        Where the values lie, of data on surfaces; None for a volume.
+    """
 
     subject: str
     roi: str
@@ -25,6 +39,7 @@ class VoxelMap:
     values: np.ndarray
     affine: np.ndarray
     labels: dict[str, str] = field(default_factory=dict)
+    space: VoxelSpace | None = None
 
 
 @dataclass(frozen=True)

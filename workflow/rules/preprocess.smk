@@ -1,8 +1,9 @@
 rule preprocess:
     input:
-        bold=lambda wildcards: RUNS[wildcards.run_name].bold,
+        bold=lambda wildcards: list(RUNS[wildcards.run_name].bold),
         masks=subject_masks,
         confounds=lambda wildcards: optional(RUNS[wildcards.run_name].confounds),
+        confounds_json=lambda wildcards: optional(RUNS[wildcards.run_name].confounds_json),
     output:
         f"{RESULTS}/preprocess/sub-{{subject}}/{{run_name}}_signals.h5",
     log:
@@ -20,9 +21,10 @@ rule preprocess:
         run=lambda wildcards: RUNS[wildcards.run_name].run,
         session=lambda wildcards: option("--session", RUNS[wildcards.run_name].session),
         tr_s=lambda wildcards: option("--tr-s", RUNS[wildcards.run_name].tr_s),
-        masks=lambda wildcards, input: " ".join(f"--mask {mask!r}" for mask in input.masks),
-        confounds=lambda wildcards, input: " ".join(f"--confounds {c!r}" for c in input.confounds),
+        bold=lambda wildcards, input: each("--bold", input.bold),
+        masks=lambda wildcards, input: each("--mask", input.masks),
+        confounds=lambda wildcards, input: each("--confounds", input.confounds),
     shell:
-        "braindecode-clip preprocess --bold {input.bold:q} {params.masks} {params.confounds}"
+        "braindecode-clip preprocess {params.bold} {params.masks} {params.confounds}"
         " --subject {wildcards.subject} {params.session} --run {params.run} {params.tr_s}"
         " --options {params.options:q} --out {output:q} > {log:q} 2>&1"
