@@ -71,13 +71,14 @@ def _draw(item: VoxelMap, rois: list[str], inputs: Inputs, studio: Studio) -> Dr
     else:
         figure = structure_figure(item.values, item.space, style)
         where = (
-            " Median, middle half and 5 to 95 % of each structure; the map itself is a .dscalar.nii "
-            "file in the folder of `interpret`, for Connectome Workbench."
+            " Median, middle half and 5 to 95 % of each structure; the map itself is a "
+            ".dscalar.nii file in the folder of `interpret`, for Connectome Workbench."
         )
     what = f"subject {item.subject}, region{'s' if len(rois) > 1 else ''} {', '.join(rois)}"
     what += f", decoder {item.labels['decoder']}" if "decoder" in item.labels else ""
+    columns = "voxels" if item.space is None else "vertices and voxels"
     numbers = (
-        f"{count(len(finite))} {'voxels' if item.space is None else 'vertices and voxels'}, median {quantity(np.median(finite))}, largest "
+        f"{count(len(finite))} {columns}, median {quantity(np.median(finite))}, largest "
         f"{quantity(finite.max())}"
     )
     unit = style.label.replace("\n", " ")

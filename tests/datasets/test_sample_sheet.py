@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from braindecode_clip.config.datasets import BidsConfig
-from braindecode_clip.datasets.layout import ENDINGS, embeddings_path, result_path
 from braindecode_clip.datasets.bids import runs_from_bids
+from braindecode_clip.datasets.layout import ENDINGS, embeddings_path, result_path
 from braindecode_clip.datasets.sample_sheet import fill_pattern
 from braindecode_clip.errors import DataError
 

@@ -25,6 +25,7 @@ from braindecode_clip.artifacts import (
 )
 from braindecode_clip.cli.main import main
 from braindecode_clip.config.evaluate import EvaluateConfig
+from braindecode_clip.constants import SCHEMA_VERSION
 from braindecode_clip.evaluate import evaluate
 from braindecode_clip.io.atomic import write_json
 from braindecode_clip.io.hdf5 import save_artifact
@@ -268,7 +269,7 @@ def write_study(
                 write_json(
                     f"{path}_metrics.json",
                     {
-                        "schema_version": 1,
+                        "schema_version": SCHEMA_VERSION,
                         "provenance": asdict(provenance("evaluate")),
                         "rows": result.rows,
                         "pool_curve": result.pool_curve,
