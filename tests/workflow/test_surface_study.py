@@ -99,12 +99,13 @@ def test_maps_hold_the_vertices_of_the_region(finished: Path, project: Path) -> 
         for side, name in (("L", files.LEFT), ("R", files.RIGHT)):
             roi = nib.load(project / f"surface/rois/sub-01_hemi-{side}_roi-visual.shape.gii")
             np.testing.assert_array_equal(found[name], np.flatnonzero(roi.agg_data()))
-        assert np.isfinite(image.get_fdata()).any()
+        # Training pictures are shown once, so there is nothing to correlate.
+        assert np.isfinite(image.get_fdata()).any() == (kind != "reliability")
 
 
 def test_the_report_shows_the_structures(finished: Path) -> None:
     page = (finished / "report/report.html").read_text()
-    assert page.count("cortex left (") >= 3
+    assert page.count("cortex left (") == 2
     assert "read from the files listed in a table" in page
     assert "Connectome Workbench" in page
     assert "regions visual, early" in page

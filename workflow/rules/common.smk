@@ -153,7 +153,7 @@ def each(flag, paths):
 def simulated_files():
     """All that the simulation of one subject writes, with {subject} left open."""
     runs = [simulated_run("{subject}", *run) for run in expected_runs(STUDY.simulate)]
-    masks = [fill_pattern(roi.mask, subject="{subject}") for roi in STUDY.rois]
+    masks = [m for roi in STUDY.rois for m in fill_hemispheres(roi.mask, subject="{subject}")]
     return {
         "bold": [path for run in runs for path in run.bold],
         "events": [run.events for run in runs],
