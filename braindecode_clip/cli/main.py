@@ -22,6 +22,7 @@ from braindecode_clip.logs import set_up_logging
 #: function of that name, or a typer application ``app`` with sub-commands.
 COMMANDS = {
     "simulate": "Make the embedded data set: scenes, and subjects with known truth, in BIDS.",
+    "mask": "Compute a brain mask from the runs of a subject, where there is none.",
     "preprocess": "Clean one run: mask, confounds and drifts regressed out, scaled.",
     "betas": "Estimate one response for each trial and voxel of a run.",
     "voxels": "Select and scale the voxels of an ROI, split into train and test.",

@@ -7,6 +7,8 @@ from pydantic import Field
 from braindecode_clip.config.base import Section
 
 LABEL = r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$"
+#: Instead of a path: compute the mask from the runs.
+EPI_MASK = "epi"
 #: Where a mask is looked for when none lies beside the run.
 DEFAULT_MASK = "derivatives/masks/sub-{subject}/sub-{subject}_desc-brain_mask.nii.gz"
 
@@ -48,7 +50,8 @@ class BidsConfig(Section):
         description="Path pattern of the brain mask below `root`, with {subject}, {session}, "
         "{run}, {task}, {space}, {res}, {den}, and {hemi} for one file a hemisphere (GIFTI); the "
         "masks of a subject's runs are intersected. A part '{session}/' or '_ses-{session}' is "
-        "left out where a subject has no sessions. Null (default) takes the run's own "
+        "left out where a subject has no sessions. 'epi' computes one mask for each subject from "
+        "the means of all runs (volumes). Null (default) takes the run's own "
         f"desc-brain_mask beside it, as fMRIPrep writes it, else {DEFAULT_MASK}; data on surfaces "
         "then keep all vertices but those that are NaN or zero throughout (the medial wall).",
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from braindecode_clip.checks import Problems, some
-from braindecode_clip.config.datasets import DEFAULT_MASK, BidsConfig
+from braindecode_clip.config.datasets import DEFAULT_MASK, EPI_MASK, BidsConfig
 from braindecode_clip.datasets.sample_sheet import (
     ONLY_RUN,
     UNKNOWN_TASK,
@@ -151,6 +151,8 @@ def _masks(
 ) -> tuple[str, ...]:
     """Return the masks of a run: those of the config, or its own beside it."""
     root = Path(config.root)
+    if config.mask == EPI_MASK:
+        return ()
     if config.mask is not None:
         named = [root / path for path in fill_hemispheres(config.mask, **labels)]
         for path in named:
@@ -166,7 +168,7 @@ def _masks(
     if found is None:
         problems.add(
             f"{bold.name}: no brain mask at {own[0]} nor at {default}. Set bids.mask to the path "
-            "pattern of your masks."
+            "pattern of your masks, or to 'epi' to compute one from the runs."
         )
         return ()
     return (str(found),)

@@ -34,7 +34,8 @@ class Run:
     events : str
         Path.
     mask : tuple of str
-        One mask, or one a hemisphere; empty where data on surfaces have none.
+        One mask, or one a hemisphere; empty where data on surfaces have none, and where the
+        mask of a volume is to be computed.
     confounds : str or None
         fMRIPrep-style confounds table, where there is one.
     tr_s : float or None

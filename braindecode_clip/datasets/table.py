@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from braindecode_clip.checks import Problems, some
+from braindecode_clip.config.datasets import EPI_MASK
 from braindecode_clip.datasets.sample_sheet import ONLY_RUN, UNKNOWN_TASK, Run, check_kinds
 from braindecode_clip.errors import DataError
 from braindecode_clip.spaces import image_kind
@@ -26,8 +27,8 @@ def runs_from_table(path: str | Path) -> list[Run]:
     ----------
     path : path
         Columns subject, bold, events; optional: session, run ("01" where there is none), task,
-        mask (volumes need one), confounds, tr_s (s). Several files of one run (hemispheres in
-        GIFTI) are separated by a comma. Paths are relative to the table's folder. Lines that
+        mask (volumes need one; "epi" to compute it), confounds, tr_s (s). Several files of one
+        run (hemispheres in GIFTI) are separated by a comma. Paths are relative to the table's folder. Lines that
         begin with # are comments; empty cells and n/a are missing values.
 
     Returns
@@ -116,8 +117,14 @@ def _run(number: int, row: dict[str, str], folder: Path, problems: Problems) -> 
     for key in REQUIRED:
         if not row.get(key):
             problems.add(f"{where}: '{key}' is empty.")
+    computed = row.get("mask") == EPI_MASK
     files = {
-        key: _files(row.get(key, ""), folder, f"{where}: {key}", problems)
+        key: _files(
+            "" if key == "mask" and computed else row.get(key, ""),
+            folder,
+            f"{where}: {key}",
+            problems,
+        )
         for key in ("bold", "events", "mask", "confounds")
     }
     for key in ("events", "confounds"):
@@ -126,8 +133,10 @@ def _run(number: int, row: dict[str, str], folder: Path, problems: Problems) -> 
     bold = files["bold"]
     if len(bold) > 1 and any(image_kind(path) != "gifti" for path in bold):
         problems.add(f"{where}: bold names several files, which only GIFTI hemispheres may be.")
-    if bold and image_kind(bold[0]) == "volume" and not files["mask"]:
-        problems.add(f"{where}: a volume needs a brain mask. Fill the column 'mask'.")
+    if bold and image_kind(bold[0]) == "volume" and not files["mask"] and not computed:
+        problems.add(
+            f"{where}: a volume needs a brain mask. Fill the column 'mask'; 'epi' computes one."
+        )
     confounds = files["confounds"][0] if files["confounds"] else None
     sidecar = None if confounds is None else Path(confounds).with_suffix(".json")
     return Run(

@@ -75,18 +75,43 @@ def read_bold(
         these at once); a truncated or damaged file; NaN in the mask.
     """
     path = Path(path)
-    image = load_image(path)
-    if not isinstance(image, nib.Nifti1Image) or path.suffix not in {".nii", ".gz"}:
-        raise DataError(
-            f"{path}: is a {type(image).__name__} file, expected NIfTI in one file (.nii or "
-            ".nii.gz). Convert it."
-        )
+    image = _load_nifti(path)
     problems = Problems(str(path))
     layout = _layout(path, image, problems)
     _check_grid(image, space, mask_name, problems)
     tr_s = _repetition_time(path, image.header, tr_s, problems)
     problems.raise_if_any(DataError)
     return _read_volumes(layout, space, volume_filter), tr_s
+
+
+def read_mean_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Average a run over time, one volume in memory at a time.
+
+    Returns
+    -------
+    mean : ndarray (nx, ny, nz) float64
+    affine : ndarray (4, 4) float64
+    """
+    path = Path(path)
+    image = _load_nifti(path)
+    problems = Problems(str(path))
+    layout = _layout(path, image, problems)
+    problems.raise_if_any(DataError)
+    total = np.zeros(int(np.prod(layout.shape)))
+    for volume in _volumes(layout):
+        total += volume
+    mean = total / layout.n_volumes * layout.slope + layout.inter
+    return mean.reshape(layout.shape, order="F"), np.asarray(image.affine, dtype=np.float64)
+
+
+def _load_nifti(path: Path) -> nib.Nifti1Image:
+    image = load_image(path)
+    if not isinstance(image, nib.Nifti1Image) or path.suffix not in {".nii", ".gz"}:
+        raise DataError(
+            f"{path}: is a {type(image).__name__} file, expected NIfTI in one file (.nii or "
+            ".nii.gz). Convert it."
+        )
+    return image
 
 
 def _layout(path: Path, image: nib.Nifti1Image, problems: Problems) -> _Layout:

@@ -61,6 +61,40 @@ def intersect_masks(spaces: Sequence[VoxelSpace], names: Sequence[str]) -> Voxel
     return join_spaces(joined)
 
 
+def epi_mask(means: Sequence[np.ndarray], affine: np.ndarray) -> np.ndarray:
+    """Compute a brain mask from mean functional images: what lies in the brain of every run.
+
+    nilearn's ``compute_epi_mask`` with its defaults: a threshold in the valley of the
+    histogram, opening, the largest component.
+
+    Parameters
+    ----------
+    means : sequence of ndarray (nx, ny, nz)
+        One for each run, all on one grid.
+    affine : ndarray (4, 4)
+        Voxel indices to mm.
+
+    Returns
+    -------
+    ndarray (nx, ny, nz) bool
+
+    Raises
+    ------
+    DataError
+        When no voxel is in the brain of every run.
+    """
+    import nibabel as nib
+    from nilearn.masking import compute_epi_mask
+
+    inside = np.ones(means[0].shape, dtype=bool)
+    for mean in means:
+        found = compute_epi_mask(nib.Nifti1Image(mean.astype(np.float32), affine))
+        inside &= np.asarray(found.dataobj) > 0
+    if not inside.any():
+        raise DataError("no voxel is in the brain of every run. Give a mask of your own.")
+    return inside
+
+
 def _overlap(first: VoxelSpace, second: VoxelSpace) -> bool:
     """Tell whether two masks can be intersected; hemispheres are joined instead."""
     if not first.n_vertices or not second.n_vertices:

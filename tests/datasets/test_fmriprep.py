@@ -175,3 +175,7 @@ def test_hemispheres_of_a_pattern() -> None:
         "sub-1_R.gii",
     ]
     assert fill_hemispheres("sub-{subject}.gii", subject="1") == ["sub-1.gii"]
+
+
+def test_a_mask_that_is_computed_is_no_file(study) -> None:
+    assert {run.mask for run in find(study, space="T1w", mask="epi")} == {()}

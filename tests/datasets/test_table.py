@@ -21,7 +21,7 @@ def write(folder: Path, *rows: dict[str, str], header: str = "") -> Path:
     for row in rows:
         for column in ("bold", "events", "mask", "confounds"):
             for name in row.get(column, "").split(","):
-                if name and "missing" not in name and name != "n/a":
+                if name and "missing" not in name and name not in {"n/a", "epi"}:
                     (folder / name).parent.mkdir(parents=True, exist_ok=True)
                     (folder / name).touch()
     return folder / "runs.tsv"
@@ -127,3 +127,8 @@ def test_the_shipped_table_holds_its_columns_and_an_example(tmp_path: Path) -> N
     folder.mkdir()
     assert runs_from_table(write(folder, rows[0]))[0].tr_s == 1.6
     assert len(runs_from_table(write(folder, rows[1]))[0].bold) == 2
+
+
+def test_a_mask_may_be_computed(tmp_path: Path) -> None:
+    (run,) = runs_from_table(write(tmp_path, VOLUME | {"mask": "epi"}))
+    assert run.mask == () and run.kind == "volume"

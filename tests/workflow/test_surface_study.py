@@ -114,3 +114,20 @@ def test_the_report_shows_the_structures(finished: Path) -> None:
 def test_a_second_run_does_nothing(finished: Path, snakemake) -> None:
     done = snakemake("--configfile", "config/demo.yaml", *map(str, CONFIGS))
     assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_volumes_in_bids_without_a_mask_get_one(finished: Path, project: Path, snakemake) -> None:
+    (project / "epi.yaml").write_text(
+        "study: epi\nsource: bids\nbids: {root: volumes, mask: epi}\n"
+        "stimuli: volumes/stimuli/stimuli.tsv\n"
+    )
+    arguments = ("--configfile", "config/demo.yaml", str(CONFIGS[0]), "epi.yaml")
+    done = snakemake(*arguments, "--until", "preprocess")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = project / "results/epi/preprocess/sub-01"
+    mask = nib.load(folder / "sub-01_desc-epi_mask.nii.gz").get_fdata() > 0
+    brain = nib.load(
+        project / "volumes/derivatives/masks/sub-01/sub-01_desc-brain_mask.nii.gz"
+    ).get_fdata()
+    assert (mask & (brain > 0)).sum() > 0.8 * (brain > 0).sum()
+    assert len(list(folder.glob("*_signals.h5"))) == 2

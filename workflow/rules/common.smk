@@ -34,6 +34,7 @@ RESULTS = f"{STUDY.results}/{STUDY.study}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARKS = f"{RESULTS}/benchmarks"
 SIMULATED = f"{RESULTS}/simulate"
+EPI_MASK = f"{RESULTS}/preprocess/sub-{{subject}}/sub-{{subject}}_desc-epi_mask.nii.gz"
 
 
 def simulated_run(subject, session, run):
@@ -142,7 +143,19 @@ def subject_masks(wildcards):
     """The brain masks of all runs of the run's subject: they are intersected."""
     subject = RUNS[wildcards.run_name].subject
     runs = [run for run in RUNS.values() if run.subject == subject]
-    return list(dict.fromkeys(mask for run in runs for mask in run.mask))
+    computed = [EPI_MASK.format(subject=subject) for run in runs if needs_mask(run)]
+    return list(dict.fromkeys([mask for run in runs for mask in run.mask] + computed))
+
+
+def needs_mask(run):
+    """Whether the mask of a run is to be computed."""
+    return run.kind == "volume" and not run.mask
+
+
+def runs_without_mask(wildcards):
+    """The BOLD files of a subject from which its mask is computed."""
+    runs = [run for run in RUNS.values() if run.subject == wildcards.subject and needs_mask(run)]
+    return [path for run in runs for path in run.bold]
 
 
 def each(flag, paths):

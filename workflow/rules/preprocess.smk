@@ -1,3 +1,24 @@
+rule mask:
+    input:
+        bold=runs_without_mask,
+    output:
+        EPI_MASK,
+    log:
+        f"{LOGS}/mask/sub-{{subject}}.log",
+    benchmark:
+        f"{BENCHMARKS}/mask/sub-{{subject}}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    params:
+        code=code("mask"),
+        bold=lambda wildcards, input: each("--bold", input.bold),
+    shell:
+        "braindecode-clip mask {params.bold} --out {output:q} > {log:q} 2>&1"
+
+
 rule preprocess:
     input:
         bold=lambda wildcards: list(RUNS[wildcards.run_name].bold),
