@@ -47,8 +47,8 @@ class StudyConfig(Section):
         "config/runs.tsv",
         description="Table of your runs (source: table), tab-separated: subject, bold, events; "
         "optional session, run, task, mask (volumes need one; 'epi' computes it), confounds, tr_s "
-        "(seconds). Labels without prefix; paths relative to the table's folder; the hemispheres of a run (GIFTI) "
-        "separated by a comma; lines that begin with # are comments.",
+        "(seconds). Labels without prefix; paths relative to the table's folder; the hemispheres "
+        "of a run (GIFTI) separated by a comma; lines that begin with # are comments.",
     )
     stimuli: str | None = Field(
         None,

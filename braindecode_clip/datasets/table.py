@@ -28,8 +28,8 @@ def runs_from_table(path: str | Path) -> list[Run]:
     path : path
         Columns subject, bold, events; optional: session, run ("01" where there is none), task,
         mask (volumes need one; "epi" to compute it), confounds, tr_s (s). Several files of one
-        run (hemispheres in GIFTI) are separated by a comma. Paths are relative to the table's folder. Lines that
-        begin with # are comments; empty cells and n/a are missing values.
+        run (hemispheres in GIFTI) are separated by a comma. Paths are relative to the table's
+        folder. Lines that begin with # are comments; empty cells and n/a are missing values.
 
     Returns
     -------
