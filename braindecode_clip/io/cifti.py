@@ -133,11 +133,14 @@ def choose_columns(
 
 
 def measured_columns(data: np.ndarray) -> np.ndarray:
-    """Tell which columns (n_columns,) hold any signal: not all NaN, not all zero.
+    """Tell which columns (n_columns,) hold any number but NaN and zero.
 
     Data on surfaces mark the medial wall in one of these ways.
     """
-    return ~(np.isnan(data).all(axis=0) | (data == 0).all(axis=0))
+    measured = np.zeros(data.shape[1], dtype=bool)
+    for volume in data:
+        measured |= (volume != 0) & ~np.isnan(volume)
+    return measured
 
 
 def check_finite(data: np.ndarray, space: VoxelSpace, *, where: str) -> None:
