@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from braindecode_clip.checks import Problems, some
-from braindecode_clip.constants import AFFINE_TOLERANCE_MM
 from braindecode_clip.errors import ArtifactError
+from braindecode_clip.spaces import VoxelSpace
 
 
 def _check_matrix(problems: Problems, name: str, array: np.ndarray, shape: tuple) -> None:
@@ -45,57 +45,6 @@ def _check_columns(problems: Problems, name: str, table: pd.DataFrame, columns: 
     missing = sorted(columns - set(table.columns))
     if missing:
         problems.add(f"table '{name}' lacks the columns {some(missing)}.")
-
-
-@dataclass(frozen=True)
-class VoxelSpace:
-    """Where the columns of a voxel matrix lie.
-
-    Attributes
-    ----------
-    affine : ndarray (4, 4) float64
-        Voxel indices to mm.
-    shape : ndarray (3,) int64
-        The grid.
-    ijk : ndarray (n_voxels, 3) int32
-        Grid indices of every column, in C order of the mask.
-    """
-
-    affine: np.ndarray
-    shape: np.ndarray
-    ijk: np.ndarray
-
-    def __post_init__(self) -> None:
-        problems = Problems("VoxelSpace")
-        _check_matrix(problems, "affine", self.affine, (4, 4))
-        _check_matrix(problems, "shape", self.shape, (3,))
-        _check_matrix(problems, "ijk", self.ijk, (None, 3))
-        if not problems and len(self.ijk):
-            outside = (self.ijk < 0).any() or (self.ijk >= self.shape).any()
-            if outside:
-                problems.add("'ijk' points outside the grid.")
-        problems.raise_if_any(ArtifactError)
-
-    @property
-    def n_voxels(self) -> int:
-        """Number of voxels."""
-        return len(self.ijk)
-
-    def same_grid(self, affine: np.ndarray, shape: tuple[int, ...]) -> bool:
-        """Tell whether a grid has this shape and this affine (within 1 µm)."""
-        return tuple(shape) == tuple(int(size) for size in self.shape) and bool(
-            np.abs(np.asarray(affine) - self.affine).max() <= AFFINE_TOLERANCE_MM
-        )
-
-    def to_volume(self, values: np.ndarray, *, fill: float = 0.0) -> np.ndarray:
-        """Lay (n_voxels,) values out on the grid, ``fill`` elsewhere; float32."""
-        volume = np.full(tuple(int(size) for size in self.shape), fill, dtype=np.float32)
-        volume[tuple(self.ijk.T)] = values
-        return volume
-
-    def subset(self, index: np.ndarray) -> VoxelSpace:
-        """Return the space of some of the voxels."""
-        return VoxelSpace(self.affine, self.shape, self.ijk[index])
 
 
 @dataclass(frozen=True)

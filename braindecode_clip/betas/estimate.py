@@ -345,7 +345,7 @@ def _check_tuning(signals: Signals, config: BetasConfig, tuning: Tuning | None) 
         return
     if tuning.subject != signals.subject:
         raise DataError(f"{where}: the tuning is of sub-{tuning.subject}. Give this subject's.")
-    same = tuning.space is not None and np.array_equal(tuning.space.ijk, signals.space.ijk)
+    same = tuning.space is not None and tuning.space.same_columns(signals.space)
     if not same:
         raise DataError(
             f"{where}: the tuning has {len(tuning.hrf_index)} voxels, not the same as the run's "

@@ -25,14 +25,12 @@ def interpret(
     embeddings: Annotated[
         Path, typer.Option(help="The embeddings that the decoder was trained on.")
     ],
-    out_reliability: Annotated[
-        Path, typer.Option(help="Map to write (NIfTI): split-half reliability.")
-    ],
+    out_reliability: Annotated[Path, typer.Option(help="Map to write: split-half reliability.")],
     out_noise_ceiling: Annotated[
-        Path, typer.Option(help="Map to write (NIfTI): noise ceiling, % variance.")
+        Path, typer.Option(help="Map to write: noise ceiling, % variance.")
     ],
     out_pattern: Annotated[
-        Path, typer.Option(help="Map to write (NIfTI): strength of the activation pattern.")
+        Path, typer.Option(help="Map to write: strength of the activation pattern.")
     ],
     out_table: Annotated[
         Path, typer.Option(help="Table to write (TSV): the best-predicted dimensions.")
@@ -41,14 +39,18 @@ def interpret(
         str | None, typer.Option(help="Options as YAML or JSON text, or a file with them.")
     ] = None,
 ) -> None:
-    """Map what was decoded, and from where. Voxels outside a map are NaN."""
+    """Map what was decoded, and from where.
+
+    Maps lie in the space of the input: volumes as .nii or .nii.gz (NaN outside), data on
+    surfaces as .dscalar.nii.
+    """
     import numpy as np
 
     from braindecode_clip.artifacts import Embeddings, Predictions, VoxelSet
     from braindecode_clip.decode import FittedDecoder
     from braindecode_clip.interpret import dimension_table, voxel_maps
     from braindecode_clip.io.hdf5 import load_artifact
-    from braindecode_clip.io.nifti import write_volume
+    from braindecode_clip.io.runs import write_map
     from braindecode_clip.io.tables import write_tsv
     from braindecode_clip.logs import get_logger, milestone
 
@@ -75,7 +77,7 @@ def interpret(
         (out_noise_ceiling, maps.noise_ceiling),
         (out_pattern, maps.pattern),
     ):
-        write_volume(path, space.to_volume(values, fill=float("nan")), space.affine)
+        write_map(path, space, values)
         logger.info("wrote %s", path)
     write_tsv(out_table, table)
     logger.info("wrote %s", out_table)
@@ -95,7 +97,7 @@ def _predict_train(fitted: FittedDecoder, voxels: VoxelSet, *, where: str) -> li
         decoder.fold == fold.name and np.array_equal(decoder.voxel_index, fold.voxel_index)
         for decoder, fold in pairs
     )
-    if not fits or not np.array_equal(fitted.space.ijk, voxels.space.ijk):
+    if not fits or not fitted.space.same_columns(voxels.space):
         raise DataError(
             f"{where}: was fitted on sub-{fitted.subject} roi-{fitted.roi} split-{fitted.split} "
             f"({len(fitted.folds)} folds), which are other folds or voxels than those of "

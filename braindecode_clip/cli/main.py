@@ -23,6 +23,7 @@ from braindecode_clip.logs import set_up_logging
 COMMANDS = {
     "simulate": "Make the embedded data set: scenes, and subjects with known truth, in BIDS.",
     "realign": "Correct motion and slice timing of a raw run, where there is no fMRIPrep.",
+    "mask": "Compute a brain mask from the runs of a subject, where there is none.",
     "preprocess": "Clean one run: mask, confounds and drifts regressed out, scaled.",
     "tune": "Choose responses, noise regressors and penalties from all runs of a subject.",
     "betas": "Estimate one response for each trial and voxel of a run.",

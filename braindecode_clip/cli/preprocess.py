@@ -12,17 +12,23 @@ from braindecode_clip.config.preprocess import PreprocessConfig
 
 
 def preprocess(
-    bold: Annotated[Path, typer.Option(help="The run: 4-D NIfTI (.nii, .nii.gz).")],
-    mask: Annotated[
+    bold: Annotated[
         list[Path],
         typer.Option(
-            help="Mask of the voxels to keep, on the run's grid; of several, the "
-            "voxels in all of them."
+            help="The run: 4-D NIfTI (.nii, .nii.gz), CIFTI (.dtseries.nii), or GIFTI "
+            "(.func.gii), once for each hemisphere."
         ),
     ],
     subject: Annotated[str, typer.Option(help="Label without 'sub-'.")],
     run: Annotated[str, typer.Option(help="Label without 'run-'.")],
     out: Annotated[Path, typer.Option(help="File to write (HDF5).")],
+    mask: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Mask of the voxels to keep, on the run's grid or surfaces; of several, the "
+            "voxels in all of them (hemispheres are joined). Volumes need one."
+        ),
+    ] = None,
     confounds: Annotated[
         Path | None, typer.Option(help="Table with one row a volume (fMRIPrep's *_timeseries.tsv).")
     ] = None,
@@ -39,9 +45,10 @@ def preprocess(
     ] = None,
 ) -> None:
     """Clean one run: mask it, regress confounds and drifts out, scale every voxel."""
-    from braindecode_clip.io.bold import read_bold
+    import numpy as np
+
     from braindecode_clip.io.hdf5 import save_artifact
-    from braindecode_clip.io.nifti import read_mask
+    from braindecode_clip.io.runs import read_any_mask, read_run
     from braindecode_clip.io.tables import read_tsv
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.preprocess import clean_run, intersect_masks
@@ -49,18 +56,26 @@ def preprocess(
 
     logger = get_logger(__name__)
     config = read_options(options, PreprocessConfig)
-    mask_names = [str(path) for path in mask]
-    space = intersect_masks([read_mask(path) for path in mask], mask_names)
+    masks = mask or []
+    mask_names = [str(path) for path in masks]
+    space = None
+    if masks:
+        space = intersect_masks([read_any_mask(path) for path in masks], mask_names)
     table = read_tsv(confounds) if confounds is not None else None
     volume_filter = None
     if config.fwhm_mm is not None:
         # Loads nilearn, which takes seconds that other runs need not spend.
         from braindecode_clip.preprocess.smoothing import make_smoother
 
-        volume_filter = make_smoother(space.affine, config.fwhm_mm)
-    with milestone(logger, f"read {bold.name}") as note:
-        data, tr_s = read_bold(
-            bold, space, mask_name=mask_names[0], tr_s=tr_s, volume_filter=volume_filter
+        affine = np.eye(4) if space is None else space.affine
+        volume_filter = make_smoother(affine, config.fwhm_mm)
+    with milestone(logger, f"read {bold[0].name}") as note:
+        data, space, tr_s = read_run(
+            bold,
+            space,
+            mask_name=", ".join(mask_names),
+            tr_s=tr_s,
+            volume_filter=volume_filter,
         )
         note(f"{data.shape[0]} volumes x {data.shape[1]} voxels, TR {tr_s:g} s")
     with milestone(logger, "cleaned") as note:
@@ -73,12 +88,12 @@ def preprocess(
             subject=subject,
             session=session,
             run=run,
-            where=str(bold),
+            where=" + ".join(str(path) for path in bold),
             confounds_where=str(confounds),
             overwrite=True,
         )
         note(f"{signals.regressors.shape[1]} regressors out, unit {signals.unit}")
-    inputs = [bold, *mask, *([confounds] if confounds is not None else [])]
+    inputs = [*bold, *masks, *([confounds] if confounds is not None else [])]
     provenance = make_provenance(
         "preprocess", options=config.model_dump(mode="json"), inputs=inputs
     )

@@ -31,11 +31,9 @@ def quality(
     The figure shows framewise displacement, DVARS, the trials and the carpet of all cleaned
     signals. Limits are conventions that say where to look; no data are left out because of them.
     """
-    import numpy as np
-
     from braindecode_clip.artifacts import Betas, Signals
     from braindecode_clip.io.hdf5 import load_artifact, save_artifact
-    from braindecode_clip.io.nifti import write_volume
+    from braindecode_clip.io.runs import write_map
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.provenance import make_provenance
     from braindecode_clip.quality import describe_run, tsnr_map
@@ -51,8 +49,7 @@ def quality(
         logger.warning("%s: %s", result.name, as_sentence(row))
     provenance = make_provenance("quality", options={}, inputs=[signals, betas])
     space = run_signals.space
-    tsnr = space.to_volume(tsnr_map(run_signals), fill=np.nan)
-    write_volume(_beside(out, "_tsnr.nii.gz"), tsnr, space.affine)
+    write_map(_beside(out, f"_tsnr.{space.map_ending}"), space, tsnr_map(run_signals))
     _write_record(out, result, provenance)
     save_artifact(out, result, provenance)
     logger.info("wrote %s", out)

@@ -24,6 +24,9 @@ def report(
         typer.Option(help="SUBJECT=PATH of an image to draw maps on; once for each subject."),
     ] = None,
     stimuli: Annotated[Path | None, typer.Option(help="Table of the stimuli.")] = None,
+    map_ending: Annotated[
+        str, typer.Option(help="How maps end: nii.gz, or dscalar.nii for data on surfaces.")
+    ] = "nii.gz",
     results_list: Annotated[
         Path | None,
         typer.Option(help="Instead of --results: JSON that names the files (metrics, ...)."),
@@ -53,6 +56,7 @@ def report(
             subjects=subject or [],
             backgrounds=_read_backgrounds(background or []),
             stimuli=str(stimuli) if stimuli else None,
+            map_ending=map_ending,
         )
     with milestone(log, "report: read") as note:
         inputs = read_inputs(studied, listing, where=str(results_list or results))

@@ -14,6 +14,8 @@ from braindecode_clip.config.betas import BetasConfig, TuneConfig
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
+
     from braindecode_clip.artifacts import Signals, Tuning
     from braindecode_clip.betas.tuned_run import RunToTune
 
@@ -25,7 +27,13 @@ def tune(
     events: Annotated[
         list[Path], typer.Option(help="BIDS events of the runs, in the order of the signals.")
     ],
-    out: Annotated[Path, typer.Option(help="File to write (HDF5).")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="File to write (HDF5), named *_tuning.h5; maps of the time to peak, of the "
+            "variance that other runs predict, and of the penalty lie beside it."
+        ),
+    ],
     stimuli: Annotated[
         Path | None,
         typer.Option(
@@ -39,6 +47,7 @@ def tune(
     """Choose responses, noise regressors and penalties from all runs of a subject."""
     from braindecode_clip.errors import DataError
     from braindecode_clip.io.hdf5 import save_artifact
+    from braindecode_clip.io.runs import write_map
     from braindecode_clip.logs import get_logger
     from braindecode_clip.provenance import make_provenance
 
@@ -56,8 +65,24 @@ def tune(
         options=config.model_dump(mode="json") | {"stimuli_seen": result.seen.tolist()},
         inputs=inputs,
     )
+    for name, values in _maps(result, config).items():
+        ending = result.space.map_ending
+        path = out.with_name(f"{out.stem.removesuffix('_tuning')}_{name}.{ending}")
+        write_map(path, result.space, values)
     save_artifact(out, result, provenance)
     logger.info("wrote %s", out)
+
+
+def _maps(tuning: Tuning, config: BetasConfig) -> dict[str, np.ndarray]:
+    """Return the maps to write; where nothing was chosen, a map is constant."""
+    import numpy as np
+
+    from braindecode_clip.betas.hrf import library_peak_s
+
+    peak_s = np.full(len(tuning.r2), np.nan)
+    if config.hrf == "library":
+        peak_s = library_peak_s(tuning.hrf_index)
+    return {"peak": peak_s, "r2": tuning.r2, "penalty": tuning.penalty}
 
 
 def _tune(

@@ -20,7 +20,11 @@ def voxels(
     ],
     roi: Annotated[str, typer.Option(help="Name of the region.")],
     roi_mask: Annotated[
-        Path, typer.Option(help="Mask of the region (NIfTI, the functional grid; above 0 is in).")
+        list[Path],
+        typer.Option(
+            help="Mask of the region on the functional grid or surfaces (NIfTI, CIFTI, GIFTI); "
+            "what is not zero is in. Of several, the voxels in all; hemispheres are joined."
+        ),
     ],
     split: Annotated[
         str, typer.Option(help="Train and test (SplitConfig): YAML or JSON text, or a file.")
@@ -37,16 +41,19 @@ def voxels(
     """Select and scale the voxels of an ROI, split into train and test."""
     from braindecode_clip.artifacts import Betas
     from braindecode_clip.io.hdf5 import load_artifact, save_artifact
-    from braindecode_clip.io.nifti import read_mask
+    from braindecode_clip.io.runs import read_any_mask
     from braindecode_clip.io.tables import read_tsv
     from braindecode_clip.logs import get_logger, milestone
+    from braindecode_clip.preprocess import intersect_masks
     from braindecode_clip.provenance import make_provenance
     from braindecode_clip.voxels import build_voxel_set
 
     logger = get_logger(__name__)
     config = read_options(options, VoxelsConfig)
     chosen = read_options(split, SplitConfig, flag="--split")
-    mask = read_mask(roi_mask)
+    mask = intersect_masks(
+        [read_any_mask(path) for path in roi_mask], [str(path) for path in roi_mask]
+    )
     table = pictures = None
     if stimuli is not None:
         table = read_tsv(stimuli, required=["stimulus_id"], text=["stimulus_id", "image", "split"])
@@ -77,7 +84,7 @@ def voxels(
             "split": chosen.model_dump(mode="json"),
             "voxels": config.model_dump(mode="json"),
         },
-        inputs=[*betas, roi_mask, *([] if stimuli is None else [stimuli])],
+        inputs=[*betas, *roi_mask, *([] if stimuli is None else [stimuli])],
     )
     save_artifact(out, result, provenance)
     logger.info("wrote %s", out)

@@ -33,14 +33,23 @@ class StudyConfig(Section):
     study: str = Field(pattern=LABEL, description="Name of the study; its results folder.")
     results: str = Field("results", description="Folder of all results.")
     seed: int = Field(2026, ge=0, description="Master seed; every random stream derives from it.")
-    source: Literal["simulate", "bids"] = Field(
-        "bids", description="'simulate' makes the embedded data set; 'bids' reads yours."
+    source: Literal["simulate", "bids", "table"] = Field(
+        "bids",
+        description="'simulate' makes the embedded data set; 'bids' finds yours in BIDS or "
+        "fMRIPrep folders; 'table' reads the files that `runs` lists.",
     )
     simulate: SimulateConfig = Field(
         default_factory=SimulateConfig, description="The embedded data set (source: simulate)."
     )
     bids: BidsConfig = Field(
         default_factory=BidsConfig, description="Your data set (source: bids)."
+    )
+    runs: str = Field(
+        "config/runs.tsv",
+        description="Table of your runs (source: table), tab-separated: subject, bold, events; "
+        "optional session, run, task, mask (volumes need one; 'epi' computes it), confounds, tr_s "
+        "(seconds). Labels without prefix; paths relative to the table's folder; the hemispheres "
+        "of a run (GIFTI) separated by a comma; lines that begin with # are comments.",
     )
     stimuli: str | None = Field(
         None,

@@ -12,6 +12,8 @@ KEYS = {"roi": "roi", "split": "split", "encoder": "enc", "decoder": "dec", "gal
 MATRIX = ("roi", "split")
 FIT = (*MATRIX, "encoder", "decoder")
 RANKING = (*FIT, "gallery")
+#: Maps end as the input's space asks: nii.gz for volumes, dscalar.nii for data on surfaces.
+MAPS = ("reliability", "noise_ceiling", "pattern")
 #: The ending of each kind of file, with its stage and its labels.
 ENDINGS = {
     "voxels": ("voxels", MATRIX, "voxels.h5"),
@@ -21,9 +23,9 @@ ENDINGS = {
     "reverse": ("retrieve", RANKING, "reverse.h5"),
     "metrics": ("evaluate", RANKING, "metrics.json"),
     "metrics_table": ("evaluate", RANKING, "metrics.tsv"),
-    "reliability": ("interpret", FIT, "reliability.nii.gz"),
-    "noise_ceiling": ("interpret", FIT, "noiseceiling.nii.gz"),
-    "pattern": ("interpret", FIT, "pattern.nii.gz"),
+    "reliability": ("interpret", FIT, "reliability"),
+    "noise_ceiling": ("interpret", FIT, "noiseceiling"),
+    "pattern": ("interpret", FIT, "pattern"),
     "dimensions": ("interpret", FIT, "dimensions.tsv"),
 }
 
@@ -34,7 +36,9 @@ def label_stem(subject: str, **labels: str) -> str:
     return "_".join([f"sub-{subject}", *parts])
 
 
-def result_path(results: str, kind: str, *, subject: str, **labels: str) -> str:
+def result_path(
+    results: str, kind: str, *, subject: str, map_ending: str = "nii.gz", **labels: str
+) -> str:
     """Return the path of one result file.
 
     Parameters
@@ -45,10 +49,14 @@ def result_path(results: str, kind: str, *, subject: str, **labels: str) -> str:
         A key of :data:`ENDINGS`.
     subject : str
         Label without prefix.
+    map_ending : str
+        How maps end; see :func:`braindecode_clip.datasets.sample_sheet.map_ending`.
     **labels : str
         roi, split, encoder, decoder, gallery, as far as the kind has them.
     """
     stage, wanted, ending = ENDINGS[kind]
+    if kind in MAPS:
+        ending = f"{ending}.{map_ending}"
     stem = label_stem(subject, **{key: labels[key] for key in wanted})
     return f"{results}/{stage}/sub-{subject}/{stem}_{ending}"
 

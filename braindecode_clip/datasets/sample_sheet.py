@@ -1,21 +1,23 @@
-"""The sample sheet: one row for each run, found in BIDS or known from the simulation.
+"""The sample sheet: one row for each run, found in BIDS, listed in a table, or simulated.
 
 Nothing here opens an image, so the sheet of a large study is there at once.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from braindecode_clip.checks import Problems, some
-from braindecode_clip.config.datasets import BidsConfig
 from braindecode_clip.errors import DataError
+from braindecode_clip.spaces import ImageKind, image_kind
 
-_ENTITY = re.compile(r"([a-zA-Z]+)-([A-Za-z0-9+]+)")
+#: The hemispheres that a pattern with {hemi} names, as BIDS does.
+HEMISPHERES = ("L", "R")
+#: Task of a run whose files name none.
+UNKNOWN_TASK = "unknown"
+#: Run of a session that holds but one, whose files name none.
+ONLY_RUN = "01"
 
 
 @dataclass(frozen=True)
@@ -27,32 +29,61 @@ class Run:
     subject, session, run, task : str
         Labels without prefix; ``session`` is empty where the data set has none, ``run`` is
         "01" where the file names carry none.
-    bold, events, mask : str
-        Paths.
+    bold : tuple of str
+        One NIfTI or CIFTI file, or one GIFTI file a hemisphere.
+    events : str
+        Path.
+    mask : tuple of str
+        One mask, or one a hemisphere; empty where data on surfaces have none, and where the
+        mask of a volume is to be computed.
     confounds : str or None
         fMRIPrep-style confounds table, where there is one.
     tr_s : float or None
         Repetition time (s) of the nearest BIDS sidecar, where one names it.
     sidecars : tuple of str
         The JSON files that speak of the run by BIDS' inheritance, the nearest first.
+    confounds_json : str or None
+        The JSON file beside the confounds table, where there is one.
     """
 
     subject: str
     session: str
     run: str
     task: str
-    bold: str
+    bold: tuple[str, ...]
     events: str
-    mask: str
+    mask: tuple[str, ...]
     confounds: str | None
     tr_s: float | None = None
     sidecars: tuple[str, ...] = ()
+    confounds_json: str | None = None
 
     @property
     def name(self) -> str:
         """The run in file names, e.g. ``sub-01_ses-02_task-scenes_run-03``."""
         session = f"_ses-{self.session}" if self.session else ""
         return f"sub-{self.subject}{session}_task-{self.task}_run-{self.run}"
+
+    @property
+    def kind(self) -> ImageKind:
+        """Whether the run is a volume, grayordinates (CIFTI) or surfaces (GIFTI)."""
+        return image_kind(self.bold[0])
+
+
+def map_ending(runs: Sequence[Run]) -> str:
+    """Return the ending of maps in the space of these runs."""
+    return "nii.gz" if all(run.kind == "volume" for run in runs) else "dscalar.nii"
+
+
+def check_kinds(runs: Sequence[Run], problems: Problems) -> None:
+    """Note runs of different kinds or hemispheres: they cannot share voxels."""
+    kinds: dict[str, list[str]] = {}
+    for run in runs:
+        n_files = f", {len(run.bold)} files a run" if run.kind == "gifti" else ""
+        kinds.setdefault(f"{run.kind}{n_files}", []).append(run.name)
+    if len(kinds) > 1:
+        found = "; ".join(f"{kind}: {some(names, limit=2)}" for kind, names in kinds.items())
+        problems.add(f"the runs are of different kinds ({found}). Use one kind in a study.")
 
 
 def fill_pattern(pattern: str, **entities: str) -> str:
@@ -68,149 +99,8 @@ def fill_pattern(pattern: str, **entities: str) -> str:
         ) from error
 
 
-def runs_from_bids(config: BidsConfig) -> list[Run]:
-    """Find the runs of a BIDS data set or an fMRIPrep derivative.
-
-    Parameters
-    ----------
-    config : BidsConfig
-
-    Returns
-    -------
-    list of Run
-        Sorted by subject, session, task, run.
-
-    Raises
-    ------
-    DataError
-        No such folder, no run that fits, or runs without events or mask: all at once.
-    """
-    root = Path(config.root)
-    if not root.is_dir():
-        raise DataError(
-            f"bids.root: {root} is no folder. Set it to the folder that holds sub-*/ "
-            "(see 'Your own data' in the README)."
-        )
-    problems = Problems(str(root))
-    runs = [
-        _describe(path, entities, config, problems)
-        for path, entities in _bold_files(root)
-        if _is_wanted(entities, config)
-    ]
-    if not runs:
-        problems.add(_nothing_found(root, config))
-    if config.subjects:
-        missing = sorted(set(config.subjects) - {run.subject for run in runs})
-        if missing and runs:
-            problems.add(f"no run of the subjects {some(missing)} (bids.subjects).")
-    names = [run.name for run in runs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        problems.add(
-            f"several BOLD files for {some(twice)}. Choose one with bids.space and bids.desc."
-        )
-    problems.raise_if_any()
-    return sorted(runs, key=lambda run: (run.subject, run.session, run.task, run.run))
-
-
-def _bold_files(root: Path) -> Iterable[tuple[Path, dict[str, str]]]:
-    for folder in ("sub-*/func", "sub-*/ses-*/func"):
-        for path in sorted(root.glob(f"{folder}/*_bold.nii*")):
-            if path.name.endswith((".nii", ".nii.gz")):
-                yield path, dict(_ENTITY.findall(path.name))
-
-
-def _is_wanted(entities: dict[str, str], config: BidsConfig) -> bool:
-    return (
-        (config.subjects is None or entities.get("sub") in config.subjects)
-        and (config.task is None or entities.get("task") == config.task)
-        and entities.get("space") == config.space
-        and entities.get("desc") == config.desc
-    )
-
-
-def _describe(bold: Path, entities: dict[str, str], config: BidsConfig, problems: Problems) -> Run:
-    labels = {
-        "subject": entities["sub"],
-        "session": entities.get("ses", ""),
-        "run": entities.get("run", "01"),
-        "task": entities.get("task", "unknown"),
-        "space": config.space or "",
-    }
-    # Events and confounds belong to the acquisition, so their names carry no space, no desc.
-    stem = re.sub(r"_(space|desc|res|den)-[A-Za-z0-9+]+", "", bold.name.split("_bold.nii")[0])
-    events_folder = bold.parent
-    if config.events_root is not None:
-        events_folder = Path(config.events_root) / bold.parent.relative_to(config.root)
-    events = events_folder / f"{stem}_events.tsv"
-    if not events.is_file():
-        problems.add(
-            f"{bold.name}: no events file at {events}. Add it, or set bids.events_root to the "
-            "raw data set."
-        )
-    confounds = bold.parent / f"{stem}_desc-confounds_timeseries.tsv"
-    mask = Path(config.root) / fill_pattern(config.mask, **labels)
-    if not mask.is_file():
-        problems.add(f"{bold.name}: no brain mask at {mask}. Set bids.mask.")
-    sidecars = _sidecars(bold, stem, Path(config.root))
-    return Run(
-        subject=labels["subject"],
-        session=labels["session"],
-        run=labels["run"],
-        task=labels["task"],
-        bold=str(bold),
-        events=str(events),
-        mask=str(mask),
-        confounds=str(confounds) if confounds.is_file() else None,
-        tr_s=_repetition_time(sidecars, problems),
-        sidecars=tuple(map(str, sidecars)),
-    )
-
-
-def _repetition_time(sidecars: list[Path], problems: Problems) -> float | None:
-    """Return the RepetitionTime of the first file that names one."""
-    for path in sidecars:
-        try:
-            tr_s = json.loads(path.read_text(encoding="utf-8")).get("RepetitionTime")
-        except ValueError as error:
-            problems.add(f"{path} is no valid JSON ({error}).")
-            return None
-        if tr_s is not None:
-            return float(tr_s)
-    return None
-
-
-def _sidecars(bold: Path, stem: str, root: Path) -> list[Path]:
-    """Return the JSON files that speak of a run by BIDS' inheritance, the nearest first."""
-    wanted = set(stem.split("_"))
-    own = bold.with_name(bold.name.split(".nii")[0] + ".json")
-    candidates = [own] if own.is_file() else []
-    folder = bold.parent
-    while folder == root or root in folder.parents:
-        fitting = [
-            path
-            for path in folder.glob("*_bold.json")
-            if set(path.name.removesuffix("_bold.json").split("_")) <= wanted
-        ]
-        candidates += sorted(fitting, key=lambda path: -len(path.name))
-        folder = folder.parent
-    return list(dict.fromkeys(candidates))
-
-
-def _nothing_found(root: Path, config: BidsConfig) -> str:
-    found = list(_bold_files(root))
-    if not found:
-        return (
-            "no file like sub-*/[ses-*/]func/*_bold.nii.gz. Set bids.root to the folder that "
-            "holds sub-*/."
-        )
-    seen = {
-        key: sorted({str(entities.get(key)) for _, entities in found})
-        for key in ("sub", "task", "space", "desc")
-    }
-    return (
-        f"{len(found)} BOLD files, none of which fits bids.subjects={config.subjects}, "
-        f"task={config.task}, space={config.space}, desc={config.desc}. Found: subjects "
-        f"{some(seen['sub'])}; tasks {some(seen['task'])}; spaces {some(seen['space'])}; "
-        f"desc {some(seen['desc'])}."
-    )
+def fill_hemispheres(pattern: str, **entities: str) -> list[str]:
+    """Fill a path pattern that may hold {hemi}: one path, or one for each hemisphere."""
+    if "{hemi}" not in pattern:
+        return [fill_pattern(pattern, **entities)]
+    return [fill_pattern(pattern, hemi=side, **entities) for side in HEMISPHERES]

@@ -176,9 +176,7 @@ def _check_same_voxels(fitted: FittedDecoder, voxels: VoxelSet) -> None:
     problems = Problems("decode: the decoder does not fit the voxels")
     names = [fold.name for fold in voxels.folds]
     expected = [decoder.fold for decoder in fitted.folds]
-    same_space = fitted.space.same_grid(
-        voxels.space.affine, tuple(voxels.space.shape)
-    ) and np.array_equal(fitted.space.ijk, voxels.space.ijk)
+    same_space = fitted.space.same_columns(voxels.space)
     if fitted.subject != voxels.subject:
         problems.add(f"it is of subject {fitted.subject}, the voxels are of {voxels.subject}.")
     elif not same_space:

@@ -18,13 +18,7 @@ from braindecode_clip.artifacts import VoxelSpace
 from braindecode_clip.checks import Problems
 from braindecode_clip.errors import DataError
 from braindecode_clip.io.nifti import load_image
-from braindecode_clip.io.tables import read_json
-
-#: Two repetition times that differ by less (s) are the same: headers hold float32.
-TR_TOLERANCE_S = 1e-3
-
-#: Longest repetition time (s) that is believed; more is milliseconds without their unit.
-LONGEST_TR_S = 60.0
+from braindecode_clip.io.repetition import agree_on_tr, stated_times
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
@@ -81,18 +75,43 @@ def read_bold(
         these at once); a truncated or damaged file; NaN in the mask.
     """
     path = Path(path)
-    image = load_image(path)
-    if not isinstance(image, nib.Nifti1Image) or path.suffix not in {".nii", ".gz"}:
-        raise DataError(
-            f"{path}: is a {type(image).__name__} file, expected NIfTI in one file (.nii or "
-            ".nii.gz). Convert it."
-        )
+    image = _load_nifti(path)
     problems = Problems(str(path))
     layout = _layout(path, image, problems)
     _check_grid(image, space, mask_name, problems)
     tr_s = _repetition_time(path, image.header, tr_s, problems)
     problems.raise_if_any(DataError)
     return _read_volumes(layout, space, volume_filter), tr_s
+
+
+def read_mean_volume(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Average a run over time, one volume in memory at a time.
+
+    Returns
+    -------
+    mean : ndarray (nx, ny, nz) float64
+    affine : ndarray (4, 4) float64
+    """
+    path = Path(path)
+    image = _load_nifti(path)
+    problems = Problems(str(path))
+    layout = _layout(path, image, problems)
+    problems.raise_if_any(DataError)
+    total = np.zeros(int(np.prod(layout.shape)))
+    for volume in _volumes(layout):
+        total += volume
+    mean = total / layout.n_volumes * layout.slope + layout.inter
+    return mean.reshape(layout.shape, order="F"), np.asarray(image.affine, dtype=np.float64)
+
+
+def _load_nifti(path: Path) -> nib.Nifti1Image:
+    image = load_image(path)
+    if not isinstance(image, nib.Nifti1Image) or path.suffix not in {".nii", ".gz"}:
+        raise DataError(
+            f"{path}: is a {type(image).__name__} file, expected NIfTI in one file (.nii or "
+            ".nii.gz). Convert it."
+        )
+    return image
 
 
 def _layout(path: Path, image: nib.Nifti1Image, problems: Problems) -> _Layout:
@@ -138,35 +157,14 @@ def _repetition_time(
     path: Path, header: nib.Nifti1Header, given_s: float | None, problems: Problems
 ) -> float:
     """Return the TR on which the caller, the sidecar and the header agree."""
-    known: dict[str, float] = {}
-    if given_s is not None:
-        known["--tr-s"] = given_s
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    sidecar = path.with_name(f"{stem}.json")
-    if sidecar.is_file():
-        content = read_json(sidecar)
-        value = content.get("RepetitionTime") if isinstance(content, dict) else None
-        if isinstance(value, int | float):
-            known[sidecar.name] = float(value)
+    known = stated_times(path, given_s=given_s)
     unit = header.get_xyzt_units()[1]
     value = float(header["pixdim"][4]) * _SECONDS.get(unit, 0.0)
     # nibabel writes 1 without a unit when nobody has set a TR.
     placeholder = unit == "unknown" and value == 1.0
     if value > 0 and not placeholder:
         known["the header"] = value
-    for name, seconds in known.items():
-        if not 0 < seconds <= LONGEST_TR_S:
-            problems.add(
-                f"the TR by {name} is {seconds:g} s, expected seconds above 0 and at most "
-                f"{LONGEST_TR_S:g}. Is it in milliseconds? Correct it there."
-            )
-    if not known:
-        problems.add("the header has no repetition time. Give it: --tr-s SECONDS.")
-        return 0.0
-    if max(known.values()) - min(known.values()) > TR_TOLERANCE_S:
-        found = ", ".join(f"{seconds:g} s by {name}" for name, seconds in known.items())
-        problems.add(f"the TR is contradictory: {found}. Correct the one that is wrong.")
-    return next(iter(known.values()))
+    return agree_on_tr(known, problems)
 
 
 def _read_volumes(

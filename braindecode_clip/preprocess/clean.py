@@ -221,7 +221,7 @@ def _check_voxels(
     elif empty.any() and config.constant_voxels == "error":
         problems.add(
             f"{empty.sum()} of {n_voxels} voxels are constant, or nothing is left of them after "
-            f"cleaning (first: ijk {_first(space, empty)}). Take them out of the mask, or set "
+            f"cleaning (first: {_first(space, empty)}). Take them out of the mask, or set "
             "'constant_voxels: zero' to give them the value 0 in such runs."
         )
     elif empty.any():
@@ -229,12 +229,12 @@ def _check_voxels(
     negative = (mean <= 0) & ~empty
     if config.standardize == "percent" and negative.any():
         problems.add(
-            f"{negative.sum()} of {n_voxels} voxels have a mean of 0 or below (first: ijk "
+            f"{negative.sum()} of {n_voxels} voxels have a mean of 0 or below (first: "
             f"{_first(space, negative)}), of which there is no percent. Set 'standardize: zscore', "
             "or give data that still have their mean."
         )
     problems.raise_if_any(DataError)
 
 
-def _first(space: VoxelSpace, chosen: np.ndarray) -> tuple[int, ...]:
-    return tuple(int(i) for i in space.ijk[np.flatnonzero(chosen)[0]])
+def _first(space: VoxelSpace, chosen: np.ndarray) -> str:
+    return space.place(int(np.flatnonzero(chosen)[0]))

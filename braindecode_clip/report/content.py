@@ -11,6 +11,7 @@ import pandas as pd
 from braindecode_clip.artifacts import Retrieval
 from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.quality import RunQuality
+from braindecode_clip.spaces import VoxelSpace
 
 #: The labels of a condition, in the order in which they are named to the reader.
 CONDITION = ("subject", "roi", "split", "encoder", "decoder", "gallery")
@@ -18,7 +19,20 @@ CONDITION = ("subject", "roi", "split", "encoder", "decoder", "gallery")
 
 @dataclass(frozen=True)
 class VoxelMap:
-    """A map on the brain: values (NaN outside) with their affine, and what it belongs to."""
+    """A map on the brain, and what it belongs to.
+
+    Attributes
+    ----------
+    subject, roi, kind : str
+    values : ndarray (nx, ny, nz), or (n_columns,) of data on surfaces
+        NaN outside the map.
+    affine : ndarray (4, 4)
+        Voxel indices to mm.
+    labels : dict
+        Split, encoder and decoder, where the map belongs to some.
+    space : VoxelSpace or None
+        Where the values lie, of data on surfaces; None for a volume.
+    """
 
     subject: str
     roi: str
@@ -26,6 +40,7 @@ class VoxelMap:
     values: np.ndarray
     affine: np.ndarray
     labels: dict[str, str] = field(default_factory=dict)
+    space: VoxelSpace | None = None
 
 
 @dataclass(frozen=True)

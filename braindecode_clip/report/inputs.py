@@ -16,9 +16,11 @@ from braindecode_clip.constants import SCHEMA_VERSION
 from braindecode_clip.errors import BraindecodeError, DataError
 from braindecode_clip.io.hdf5 import load_artifact, read_provenance
 from braindecode_clip.io.nifti import read_volume
+from braindecode_clip.io.runs import read_map
 from braindecode_clip.io.tables import read_json, read_tsv
 from braindecode_clip.quality import RunQuality
 from braindecode_clip.report.content import CONDITION, Counts, Inputs, VoxelMap
+from braindecode_clip.spaces import VoxelSpace
 
 LIST_KEYS = {
     "metrics",
@@ -137,9 +139,18 @@ class _Reader:
             self.records.append(read_provenance(path))
             counts.append(_count(artefact))
             for kind in ("reliability", "noise_ceiling"):
-                values = artefact.space.to_volume(getattr(artefact, kind), fill=np.nan)
+                values, space = getattr(artefact, kind), artefact.space
+                if space.is_volume:
+                    values = space.to_volume(values, fill=np.nan)
                 maps.append(
-                    VoxelMap(artefact.subject, artefact.roi, kind, values, artefact.space.affine)
+                    VoxelMap(
+                        artefact.subject,
+                        artefact.roi,
+                        kind,
+                        values,
+                        space.affine,
+                        space=None if space.is_volume else space,
+                    )
                 )
         return counts, maps
 
@@ -152,16 +163,25 @@ class _Reader:
                     f"map {dict(item)}: expected subject, roi, path and a kind of {MAP_KINDS}."
                 )
                 continue
-            volume = self._try(read_volume, item["path"])
-            if volume is None:
+            found_map = self._try(read_map, item["path"])
+            if found_map is None:
                 continue
-            values, affine = volume
-            if not np.isnan(values).any():
+            values, where = found_map
+            space = where if isinstance(where, VoxelSpace) else None
+            if space is None and not np.isnan(values).any():
                 # A map of another program holds zero outside its region, ours NaN.
                 values = np.where(values == 0, np.float32(np.nan), values)
             labels = {key: str(item[key]) for key in ("split", "encoder", "decoder") if key in item}
             found.append(
-                VoxelMap(str(item["subject"]), item["roi"], item["kind"], values, affine, labels)
+                VoxelMap(
+                    str(item["subject"]),
+                    item["roi"],
+                    item["kind"],
+                    values,
+                    where if space is None else space.affine,
+                    labels,
+                    space,
+                )
             )
         return found
 

@@ -18,6 +18,7 @@ def list_results(
     subjects: Sequence[str],
     backgrounds: Mapping[str, str],
     stimuli: str | None,
+    map_ending: str = "nii.gz",
 ) -> dict[str, Any]:
     """Name every file that the report of a study is made from.
 
@@ -32,6 +33,8 @@ def list_results(
         Subject to the image that maps are drawn on.
     stimuli : str or None
         The table of the stimuli.
+    map_ending : str
+        How maps end: nii.gz, or dscalar.nii for data on surfaces.
 
     Returns
     -------
@@ -60,7 +63,13 @@ def list_results(
             "subject": subject,
             "roi": roi,
             "kind": "pattern",
-            "path": result_path(results, "pattern", subject=subject, **{**first, "roi": roi}),
+            "path": result_path(
+                results,
+                "pattern",
+                subject=subject,
+                map_ending=map_ending,
+                **{**first, "roi": roi},
+            ),
             **{key: first[key] for key in ("split", "encoder", "decoder")},
         }
         for subject in subjects

@@ -11,6 +11,8 @@ from braindecode_clip.report.content import Inputs, VoxelMap
 from braindecode_clip.report.numbers import count, quantity
 from braindecode_clip.report.results import Order
 from braindecode_clip.report.sections import Block, Drawing, Studio
+from braindecode_clip.report.surfaces import structure_figure
+from braindecode_clip.spaces import join_spaces
 
 #: Figures narrower than this (inches) shrink on a phone; others scroll.
 _SMALL_IN = 5.0
@@ -57,25 +59,34 @@ def brain_blocks(inputs: Inputs, order: Order, studio: Studio) -> list[Block]:
 def _draw(item: VoxelMap, rois: list[str], inputs: Inputs, studio: Studio) -> Drawing:
     style = MAP_STYLES[item.kind]
     finite = item.values[np.isfinite(item.values)]
-    figure = brain_figure(
-        item.values,
-        item.affine,
-        style,
-        background=inputs.backgrounds.get(item.subject),
-        n_slices=inputs.study.report.slices,
-    )
+    where = ""
+    if item.space is None:
+        figure = brain_figure(
+            item.values,
+            item.affine,
+            style,
+            background=inputs.backgrounds.get(item.subject),
+            n_slices=inputs.study.report.slices,
+        )
+    else:
+        figure = structure_figure(item.values, item.space, style)
+        where = (
+            " Median, middle half and 5 to 95 % of each structure; the map itself is a "
+            ".dscalar.nii file in the folder of `interpret`, for Connectome Workbench."
+        )
     what = f"subject {item.subject}, region{'s' if len(rois) > 1 else ''} {', '.join(rois)}"
     what += f", decoder {item.labels['decoder']}" if "decoder" in item.labels else ""
+    columns = "voxels" if item.space is None else "vertices and voxels"
     numbers = (
-        f"{count(len(finite))} voxels, median {quantity(np.median(finite))}, largest "
+        f"{count(len(finite))} {columns}, median {quantity(np.median(finite))}, largest "
         f"{quantity(finite.max())}"
     )
     unit = style.label.replace("\n", " ")
     return studio.draw(
         figure,
         alt=f"{MAP_TITLES[item.kind]}, {what}: {numbers} ({unit})",
-        caption=f"{what[:1].upper()}{what[1:]}: {numbers}.",
-        small=figure.get_figwidth() < _SMALL_IN,
+        caption=f"{what[:1].upper()}{what[1:]}: {numbers}.{where}",
+        small=item.space is None and figure.get_figwidth() < _SMALL_IN,
     )
 
 
@@ -102,13 +113,38 @@ def _merge_maps(maps: list[VoxelMap], order: Order) -> list[tuple[VoxelMap, list
                 chosen[roi] = finite[0]
         if not chosen:
             continue
-        first = next(iter(chosen.values()))
-        together = {
-            roi: item for roi, item in chosen.items() if item.values.shape == first.values.shape
-        }
-        values = np.full_like(first.values, np.nan)
-        for item in together.values():
-            values = np.where(np.isfinite(values), values, item.values)
-        joined = VoxelMap(subject, first.roi, first.kind, values, first.affine, first.labels)
-        found.append((joined, list(together)))
+        found.append(_join(chosen))
     return found
+
+
+def _join(chosen: dict[str, VoxelMap]) -> tuple[VoxelMap, list[str]]:
+    """Lay the maps of several regions over each other, the first on top."""
+    first = next(iter(chosen.values()))
+    if first.space is not None:
+        return _join_grayordinates(chosen)
+    together = {
+        roi: item for roi, item in chosen.items() if item.values.shape == first.values.shape
+    }
+    values = np.full_like(first.values, np.nan)
+    for item in together.values():
+        values = np.where(np.isfinite(values), values, item.values)
+    return replace(first, values=values), list(together)
+
+
+def _join_grayordinates(chosen: dict[str, VoxelMap]) -> tuple[VoxelMap, list[str]]:
+    first, *others = chosen.values()
+    values, space = first.values, first.space
+    together = [first.roi]
+    for item in others:
+        if item.space is None or not item.space.fits(space):
+            continue
+        place = item.space.locate(space)
+        known = np.flatnonzero(place >= 0)
+        values = values.copy()
+        below = known[~np.isfinite(values[place[known]])]
+        values[place[below]] = item.values[below]
+        new = np.flatnonzero(place < 0)
+        space = join_spaces([space, item.space.subset(new)])
+        values = np.concatenate([values, item.values[new]])
+        together.append(item.roi)
+    return replace(first, values=values, space=space), together

@@ -69,8 +69,9 @@ def methods_text(inputs: Inputs, order: Order) -> Methods:
 def _data(study: StudyConfig, order: Order) -> list[str]:
     n_subjects = len(order.names["subject"])
     subjects = "1 subject" if n_subjects == 1 else f"{n_subjects} subjects"
-    if study.source == "bids":
-        return [f"Data of {subjects} were read in BIDS."]
+    if study.source != "simulate":
+        origin = "in BIDS" if study.source == "bids" else "from the files listed in a table"
+        return [f"Data of {subjects} were read {origin}."]
     made = study.simulate
     return [
         f"Data of {subjects} were simulated. Their voxels respond to the pictures themselves and "

@@ -141,12 +141,12 @@ def _check_runs(runs: Sequence[_Run]) -> str:
         space = run.betas.space
         if space is None:
             problems.add(f"{run.name} has no voxel space, so no mask can be laid on it.")
-        elif first is not None and not first.same_grid(space.affine, tuple(space.shape)):
+        elif first is not None and not first.fits(space):
             problems.add(
-                f"{run.name} lies on another grid than {runs[0].name}: {_grid(space)} against "
-                f"{_grid(first)}. Resample the runs to one grid before `preprocess`."
+                f"{run.name} lies on another grid than {runs[0].name}: {space.describe()} against "
+                f"{first.describe()}. Resample the runs to one grid before `preprocess`."
             )
-        elif first is not None and not np.array_equal(first.ijk, space.ijk):
+        elif first is not None and not first.same_columns(space):
             problems.add(
                 f"{run.name} has {space.n_voxels} voxels of another brain mask than "
                 f"{runs[0].name} ({first.n_voxels}). Run `preprocess` with one mask for all."
@@ -155,21 +155,20 @@ def _check_runs(runs: Sequence[_Run]) -> str:
     return subjects[0]
 
 
-def _grid(space: VoxelSpace) -> str:
-    shape = tuple(int(size) for size in space.shape)
-    return f"shape {shape}, affine {np.round(space.affine[:3], 3).tolist()}"
-
-
 def _roi_columns(brain: VoxelSpace, mask: VoxelSpace) -> tuple[np.ndarray, VoxelSpace, int]:
     """Return the columns inside the ROI, their space, and the ROI's voxels outside the brain."""
-    if not brain.same_grid(mask.affine, tuple(mask.shape)):
+    if brain.is_volume != mask.is_volume:
+        kinds = {True: "a volume (NIfTI)", False: "surfaces or grayordinates (CIFTI, GIFTI)"}
         raise DataError(
-            f"the ROI mask has {_grid(mask)}, the responses have {_grid(brain)}. Resample the "
-            "mask to the functional grid (nearest neighbour), or choose the mask of this space."
+            f"the ROI mask is {kinds[mask.is_volume]}, the responses are of "
+            f"{kinds[brain.is_volume]}. Give a mask of the same kind as the BOLD runs."
         )
-    inside = np.zeros(tuple(int(size) for size in mask.shape), dtype=bool)
-    inside[tuple(mask.ijk.T)] = True
-    columns = np.flatnonzero(inside[tuple(brain.ijk.T)])
+    if not brain.fits(mask):
+        raise DataError(
+            f"the ROI mask has {mask.describe()}, the responses have {brain.describe()}. Resample "
+            "the mask to the functional grid (nearest neighbour), or choose the mask of this space."
+        )
+    columns = np.flatnonzero(brain.locate(mask) >= 0)
     if columns.size == 0:
         raise DataError(
             f"the ROI is empty: none of the mask's {mask.n_voxels} voxels lies in the brain mask "

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from braindecode_clip.config.datasets import BidsConfig
+from braindecode_clip.datasets.bids import runs_from_bids
 from braindecode_clip.datasets.layout import ENDINGS, embeddings_path, result_path
-from braindecode_clip.datasets.sample_sheet import fill_pattern, runs_from_bids
+from braindecode_clip.datasets.sample_sheet import fill_pattern
 from braindecode_clip.errors import DataError
 
 MASK = "derivatives/masks/sub-{subject}/sub-{subject}_desc-brain_mask.nii.gz"
@@ -46,7 +47,7 @@ def test_runs_are_found_and_sorted(raw: Path) -> None:
         "sub-02_ses-y_task-a_run-1",
     ]
     assert runs[0].confounds is not None and runs[1].confounds is None
-    assert Path(runs[2].events).is_file() and Path(runs[2].mask).is_file()
+    assert Path(runs[2].events).is_file() and Path(runs[2].mask[0]).is_file()
 
 
 def test_filters(raw: Path) -> None:
@@ -86,7 +87,7 @@ def test_fmriprep_output_with_raw_events(raw: Path, tmp_path: Path) -> None:
         "_space-{space}_desc-brain_mask.nii.gz",
     )
     (run,) = runs_from_bids(config)
-    assert run.bold.endswith("space-T1w_desc-preproc_bold.nii.gz")
+    assert run.bold[0].endswith("space-T1w_desc-preproc_bold.nii.gz")
     assert run.events == str(raw / "sub-02/ses-x/func/sub-02_ses-x_task-a_run-1_events.tsv")
     assert run.confounds is not None
 

@@ -17,7 +17,7 @@ rule betas:
     params:
         code=code("betas"),
         options=options(STUDY.betas),
-        tuning=lambda wildcards, input: " ".join(f"--tuning {t!r}" for t in input.tuning),
+        tuning=lambda wildcards, input: each("--tuning", input.tuning),
     shell:
         "braindecode-clip betas --signals {input.signals:q} --events {input.events:q}"
         " {params.tuning} --options {params.options:q} --out {output:q} > {log:q} 2>&1"

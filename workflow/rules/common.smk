@@ -1,6 +1,8 @@
 # The typed config, the sample sheet, file names, and the code digest of every stage.
+import shlex
 from pathlib import Path
 
+from braindecode_clip.config.datasets import DEFAULT_MASK
 from braindecode_clip.config.simulate import expected_runs
 from braindecode_clip.config.study import parse_study
 from braindecode_clip.datasets.layout import (
@@ -12,7 +14,9 @@ from braindecode_clip.datasets.layout import (
     label_stem,
     result_path,
 )
-from braindecode_clip.datasets.sample_sheet import Run, fill_pattern, runs_from_bids
+from braindecode_clip.datasets.bids import runs_from_bids
+from braindecode_clip.datasets.sample_sheet import Run, fill_hemispheres, fill_pattern, map_ending
+from braindecode_clip.datasets.table import runs_from_table
 from braindecode_clip.errors import BraindecodeError
 from braindecode_clip.provenance import code_digest
 from snakemake.exceptions import WorkflowError
@@ -32,6 +36,7 @@ BENCHMARKS = f"{RESULTS}/benchmarks"
 SIMULATED = f"{RESULTS}/simulate"
 QUALITY = f"{RESULTS}/quality"
 REALIGNED = f"{RESULTS}/realign/sub-{{subject}}"
+EPI_MASK = f"{RESULTS}/preprocess/sub-{{subject}}/sub-{{subject}}_desc-epi_mask.nii.gz"
 
 
 def simulated_run(subject, session, run):
@@ -43,10 +48,10 @@ def simulated_run(subject, session, run):
         session=session,
         run=run,
         task="scenes",
-        bold=f"{folder}/{name}_bold.nii.gz",
+        bold=(f"{folder}/{name}_bold.nii.gz",),
         events=f"{folder}/{name}_events.tsv",
         confounds=f"{folder}/{name}_desc-confounds_timeseries.tsv",
-        mask=f"{SIMULATED}/derivatives/masks/sub-{subject}/sub-{subject}_desc-brain_mask.nii.gz",
+        mask=(f"{SIMULATED}/{fill_pattern(DEFAULT_MASK, subject=subject)}",),
         tr_s=None,
     )
 
@@ -60,19 +65,31 @@ def sample_sheet():
             for session, run in expected_runs(STUDY.simulate)
         ]
     try:
+        if STUDY.source == "table":
+            return runs_from_table(STUDY.runs)
         return runs_from_bids(STUDY.bids)
     except BraindecodeError as error:
         raise WorkflowError(str(error)) from None
 
 
 RUNS = {run.name: run for run in sample_sheet()}
+if STUDY.realign.enabled and any(run.kind != "volume" for run in RUNS.values()):
+    raise WorkflowError(
+        "realign: motion and slice timing are corrected in volumes, and this study's runs lie on "
+        "surfaces. Set 'realign: {enabled: false}'."
+    )
 SUBJECTS = list(dict.fromkeys(run.subject for run in RUNS.values()))
 ROIS = {roi.name: roi for roi in STUDY.rois}
 SPLITS = {split.name: split for split in STUDY.splits}
 ENCODERS = {encoder.name: encoder for encoder in STUDY.encoders}
 DECODERS = {decoder.name: decoder for decoder in STUDY.decoders}
 GALLERIES = {gallery.name: gallery for gallery in STUDY.galleries}
-ROOT = SIMULATED if STUDY.source == "simulate" else STUDY.bids.root
+ROOT = {
+    "simulate": SIMULATED,
+    "bids": STUDY.bids.root,
+    "table": str(Path(STUDY.runs).parent),
+}[STUDY.source]
+MAP_ENDING = map_ending(list(RUNS.values()))
 STIMULI = f"{SIMULATED}/stimuli/stimuli.tsv" if STUDY.source == "simulate" else STUDY.stimuli
 
 
@@ -83,7 +100,9 @@ def wildcards_of(labels):
 
 def result(kind):
     """The path of one kind of result, its labels as wildcards."""
-    return result_path(RESULTS, kind, subject="{subject}", **wildcards_of(KEYS))
+    return result_path(
+        RESULTS, kind, subject="{subject}", map_ending=MAP_ENDING, **wildcards_of(KEYS)
+    )
 
 
 def side_file(folder, stage, labels, ending):
@@ -111,10 +130,10 @@ def subject_runs(wildcards):
     return [name for name, run in RUNS.items() if run.subject == wildcards.subject]
 
 
-def roi_mask(wildcards):
-    """The mask of one ROI of one subject."""
+def roi_masks(wildcards):
+    """The mask of one ROI of one subject; for GIFTI one for each hemisphere."""
     pattern = ROIS[wildcards.roi].mask
-    return f"{ROOT}/{fill_pattern(pattern, subject=wildcards.subject)}"
+    return [f"{ROOT}/{mask}" for mask in fill_hemispheres(pattern, subject=wildcards.subject)]
 
 
 def optional(path):
@@ -132,33 +151,61 @@ def first_run(wildcards):
     return RUNS[subject_runs(wildcards)[0]]
 
 
+def realigned(run, kind):
+    """The path of a run that is realigned here, or of its confounds."""
+    return f"{REALIGNED}/{run.name}_desc-{kind}".format(subject=run.subject)
+
+
 def corrected(wildcards):
     """The run and its confounds as they go into preprocess: given so, or realigned here."""
     run = RUNS[wildcards.run_name]
     if not STUDY.realign.enabled:
-        return {"bold": run.bold, "confounds": optional(run.confounds)}
-    stem = f"{REALIGNED}/{run.name}".replace("{subject}", run.subject)
+        return {
+            "bold": list(run.bold),
+            "confounds": optional(run.confounds),
+            "confounds_json": optional(run.confounds_json),
+        }
     return {
-        "bold": f"{stem}_desc-realigned_bold.nii.gz",
-        "confounds": [f"{stem}_desc-confounds_timeseries.tsv"],
+        "bold": [realigned(run, "realigned_bold.nii.gz")],
+        "confounds": [realigned(run, "confounds_timeseries.tsv")],
     }
 
 
 def subject_masks(wildcards):
     """The brain masks of all runs of the run's subject: they are intersected."""
     subject = RUNS[wildcards.run_name].subject
-    return list(dict.fromkeys(run.mask for run in RUNS.values() if run.subject == subject))
+    runs = [run for run in RUNS.values() if run.subject == subject]
+    computed = [EPI_MASK.format(subject=subject) for run in runs if needs_mask(run)]
+    return list(dict.fromkeys([mask for run in runs for mask in run.mask] + computed))
+
+
+def needs_mask(run):
+    """Whether the mask of a run is to be computed."""
+    return run.kind == "volume" and not run.mask
+
+
+def runs_without_mask(wildcards):
+    """The BOLD files of a subject from which its mask is computed."""
+    runs = [run for run in RUNS.values() if run.subject == wildcards.subject and needs_mask(run)]
+    if STUDY.realign.enabled:
+        return [realigned(run, "realigned_bold.nii.gz") for run in runs]
+    return [path for run in runs for path in run.bold]
+
+
+def each(flag, paths):
+    """A flag with each of several paths."""
+    return " ".join(f"{flag} {shlex.quote(path)}" for path in paths)
 
 
 def simulated_files():
     """All that the simulation of one subject writes, with {subject} left open."""
     runs = [simulated_run("{subject}", *run) for run in expected_runs(STUDY.simulate)]
-    masks = [fill_pattern(roi.mask, subject="{subject}") for roi in STUDY.rois]
+    masks = [m for roi in STUDY.rois for m in fill_hemispheres(roi.mask, subject="{subject}")]
     return {
-        "bold": [run.bold for run in runs],
+        "bold": [path for run in runs for path in run.bold],
         "events": [run.events for run in runs],
         "confounds": [run.confounds for run in runs],
-        "mask": runs[0].mask,
+        "mask": list(runs[0].mask),
         "rois": [f"{SIMULATED}/{mask}" for mask in masks],
         "anatomy": f"{SIMULATED}/derivatives/masks/sub-{{subject}}/sub-{{subject}}_desc-mean_T1w.nii.gz",
         "truth": f"{SIMULATED}/derivatives/truth/sub-{{subject}}_truth.h5",
@@ -179,8 +226,8 @@ def backgrounds():
     if STUDY.source == "simulate":
         pattern = "derivatives/masks/sub-{subject}/sub-{subject}_desc-mean_T1w.nii.gz"
     else:
-        pattern = STUDY.bids.background
-    if pattern is None:
+        pattern = STUDY.bids.background if STUDY.source == "bids" else None
+    if pattern is None or MAP_ENDING != "nii.gz":
         return {}
     return {s: f"{ROOT}/{fill_pattern(pattern, subject=s)}" for s in SUBJECTS}
 

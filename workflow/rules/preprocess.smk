@@ -1,3 +1,24 @@
+rule mask:
+    input:
+        bold=runs_without_mask,
+    output:
+        EPI_MASK,
+    log:
+        f"{LOGS}/mask/sub-{{subject}}.log",
+    benchmark:
+        f"{BENCHMARKS}/mask/sub-{{subject}}.tsv"
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=30,
+    params:
+        code=code("mask"),
+        bold=lambda wildcards, input: each("--bold", input.bold),
+    shell:
+        "braindecode-clip mask {params.bold} --out {output:q} > {log:q} 2>&1"
+
+
 rule preprocess:
     input:
         unpack(corrected),
@@ -19,9 +40,10 @@ rule preprocess:
         run=lambda wildcards: RUNS[wildcards.run_name].run,
         session=lambda wildcards: option("--session", RUNS[wildcards.run_name].session),
         tr_s=lambda wildcards: option("--tr-s", RUNS[wildcards.run_name].tr_s),
-        masks=lambda wildcards, input: " ".join(f"--mask {mask!r}" for mask in input.masks),
-        confounds=lambda wildcards, input: " ".join(f"--confounds {c!r}" for c in input.confounds),
+        bold=lambda wildcards, input: each("--bold", input.bold),
+        masks=lambda wildcards, input: each("--mask", input.masks),
+        confounds=lambda wildcards, input: each("--confounds", input.confounds),
     shell:
-        "braindecode-clip preprocess --bold {input.bold:q} {params.masks} {params.confounds}"
+        "braindecode-clip preprocess {params.bold} {params.masks} {params.confounds}"
         " --subject {wildcards.subject} {params.session} --run {params.run} {params.tr_s}"
         " --options {params.options:q} --out {output:q} > {log:q} 2>&1"

@@ -7,7 +7,7 @@ rule quality:
         json=f"{QUALITY}/sub-{{subject}}/{{run_name}}_quality.json",
         table=f"{QUALITY}/sub-{{subject}}/{{run_name}}_quality.tsv",
         figure=f"{QUALITY}/sub-{{subject}}/{{run_name}}_quality.png",
-        tsnr=f"{QUALITY}/sub-{{subject}}/{{run_name}}_tsnr.nii.gz",
+        tsnr=f"{QUALITY}/sub-{{subject}}/{{run_name}}_tsnr.{MAP_ENDING}",
     log:
         f"{LOGS}/quality/sub-{{subject}}/{{run_name}}.log",
     benchmark:

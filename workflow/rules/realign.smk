@@ -3,7 +3,7 @@
 
 rule realign_reference:
     input:
-        bold=lambda wildcards: first_run(wildcards).bold,
+        bold=lambda wildcards: list(first_run(wildcards).bold),
     output:
         f"{REALIGNED}/sub-{{subject}}_boldref.nii.gz",
     log:
@@ -26,7 +26,7 @@ rule realign_reference:
 
 rule realign:
     input:
-        bold=lambda wildcards: RUNS[wildcards.run_name].bold,
+        bold=lambda wildcards: list(RUNS[wildcards.run_name].bold),
         sidecars=lambda wildcards: list(RUNS[wildcards.run_name].sidecars),
         reference=f"{REALIGNED}/sub-{{subject}}_boldref.nii.gz" if STUDY.realign.motion else [],
     output:
@@ -47,7 +47,7 @@ rule realign:
         code=code("realign"),
         options=options(STUDY.realign),
         tr_s=lambda wildcards: option("--tr-s", RUNS[wildcards.run_name].tr_s),
-        sidecars=lambda wildcards, input: " ".join(f"--sidecar {s!r}" for s in input.sidecars),
+        sidecars=lambda wildcards, input: each("--sidecar", input.sidecars),
         reference=lambda wildcards, input: " ".join(
             f"--reference {image!r}" for image in optional(input.get("reference") or None)
         ),

@@ -30,6 +30,8 @@ rule report:
         backgrounds=" ".join(f"--background {s}={p!r}" for s, p in backgrounds().items()),
         stimuli=lambda wildcards, input: " ".join(f"--stimuli {s!r}" for s in input.stimuli),
         results=lambda wildcards, output: str(Path(output[0]).parents[1]),
+        map_ending=MAP_ENDING,
     shell:
         "braindecode-clip report --study {params.study:q} --results {params.results:q}"
-        " {params.subjects} {params.backgrounds} {params.stimuli} --out {output:q} > {log:q} 2>&1"
+        " {params.subjects} {params.backgrounds} {params.stimuli} --map-ending {params.map_ending}"
+        " --out {output:q} > {log:q} 2>&1"

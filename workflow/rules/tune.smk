@@ -1,4 +1,5 @@
-TUNING = f"{RESULTS}/tune/sub-{{subject}}/sub-{{subject}}_tuning.h5"
+TUNED = f"{RESULTS}/tune/sub-{{subject}}/sub-{{subject}}"
+TUNING = f"{TUNED}_tuning.h5"
 
 
 rule tune:
@@ -10,7 +11,8 @@ rule tune:
         events=lambda wildcards: [RUNS[name].events for name in subject_runs(wildcards)],
         stimuli=optional(STIMULI),
     output:
-        TUNING,
+        tuning=TUNING,
+        maps=[f"{TUNED}_{name}.{MAP_ENDING}" for name in ("peak", "r2", "penalty")],
     log:
         f"{LOGS}/tune/sub-{{subject}}.log",
     benchmark:
@@ -23,9 +25,9 @@ rule tune:
     params:
         code=code("tune"),
         options=options(STUDY.betas),
-        signals=lambda wildcards, input: " ".join(f"--signals {s!r}" for s in input.signals),
-        events=lambda wildcards, input: " ".join(f"--events {e!r}" for e in input.events),
-        stimuli=lambda wildcards, input: " ".join(f"--stimuli {s!r}" for s in input.stimuli),
+        signals=lambda wildcards, input: each("--signals", input.signals),
+        events=lambda wildcards, input: each("--events", input.events),
+        stimuli=lambda wildcards, input: each("--stimuli", input.stimuli),
     shell:
         "braindecode-clip tune {params.signals} {params.events} {params.stimuli}"
-        " --options {params.options:q} --out {output:q} > {log:q} 2>&1"
+        " --options {params.options:q} --out {output.tuning:q} > {log:q} 2>&1"

@@ -4,7 +4,7 @@ rule voxels:
             f"{RESULTS}/betas/sub-{wildcards.subject}/{name}_betas.h5"
             for name in subject_runs(wildcards)
         ],
-        roi_mask=roi_mask,
+        roi_masks=roi_masks,
         stimuli=optional(STIMULI),
     output:
         result("voxels"),
@@ -21,8 +21,9 @@ rule voxels:
         code=code("voxels"),
         options=options(STUDY.voxels),
         split=lambda wildcards: as_json(SPLITS[wildcards.split]),
+        roi_masks=lambda wildcards, input: each("--roi-mask", input.roi_masks),
         stimuli=lambda wildcards, input: " ".join(f"--stimuli {s!r}" for s in input.stimuli),
     shell:
-        "braindecode-clip voxels {input.betas:q} --roi {wildcards.roi} --roi-mask {input.roi_mask:q}"
+        "braindecode-clip voxels {input.betas:q} --roi {wildcards.roi} {params.roi_masks}"
         " --split {params.split:q} --options {params.options:q} {params.stimuli}"
         " --out {output:q} > {log:q} 2>&1"
