@@ -18,6 +18,9 @@ from braindecode_clip.checks import Problems, some
 from braindecode_clip.constants import AFFINE_TOLERANCE_MM
 from braindecode_clip.errors import ArtifactError
 
+#: Numbers looked at in one step when a matrix is checked.
+BLOCK_NUMBERS = 1 << 18
+
 
 def _check_matrix(problems: Problems, name: str, array: np.ndarray, shape: tuple) -> None:
     """Check shape (``None`` = any) and that every number is finite."""
@@ -27,9 +30,15 @@ def _check_matrix(problems: Problems, name: str, array: np.ndarray, shape: tuple
     if not fits:
         want = tuple("any" if size is None else size for size in shape)
         problems.add(f"'{name}' has shape {array.shape}, expected {want}.")
-    elif array.dtype.kind == "f" and not np.isfinite(array).all():
-        n_bad = int((~np.isfinite(array)).sum())
+    elif array.dtype.kind == "f" and (n_bad := _count_not_finite(array)):
         problems.add(f"'{name}' holds {n_bad} NaN or infinite numbers of {array.size}.")
+
+
+def _count_not_finite(array: np.ndarray) -> int:
+    # Some rows at a time: the mask of a whole run would be a quarter of its size.
+    step = max(1, BLOCK_NUMBERS * len(array) // max(array.size, 1))
+    blocks = (array[start : start + step] for start in range(0, len(array), step))
+    return sum(block.size - int(np.count_nonzero(np.isfinite(block))) for block in blocks)
 
 
 def _check_unique(problems: Problems, name: str, values: np.ndarray) -> None:
@@ -104,10 +113,10 @@ class Signals:
     data : ndarray (n_volumes, n_voxels) float32
         Cleaned signals in ``unit``.
     mean : ndarray (n_voxels,) float32
-        Temporal mean before cleaning, in the scanner's unit.
+        Temporal mean before cleaning, in the scanner's unit, over volumes that are not censored.
     regressors : ndarray (n_volumes, n_regressors) float32
-        What was regressed out (confounds and drifts, without the constant); the GLM projects
-        its design on the complement of the same space.
+        What was regressed out (confounds, drifts and one column for each censored volume, without
+        the constant); the GLM projects its design on the complement of the same space.
     space : VoxelSpace
     tr_s : float
         Repetition time in seconds.
@@ -118,12 +127,13 @@ class Signals:
     unit : str
         "zscore", "percent" or "raw".
     sd : ndarray (n_voxels,) float32
-        Temporal standard deviation (n - 1) before cleaning, in the scanner's unit; ``mean / sd``
-        is the temporal signal-to-noise ratio.
+        Temporal standard deviation (n - 1) before cleaning, in the scanner's unit, over volumes
+        that are not censored; ``mean / sd`` is the temporal signal-to-noise ratio.
     volumes : DataFrame
         One row for every volume: framewise_displacement (mm; NaN where it is not known), dvars
         (root mean square over voxels of the change from the volume before, in the scanner's
-        unit; NaN for the first volume), censored (bool).
+        unit; NaN for the first volume), censored (bool); from `preprocess` also std_dvars (as
+        fMRIPrep gives it, or dvars over its median).
     """
 
     data: np.ndarray

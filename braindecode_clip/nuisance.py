@@ -114,6 +114,39 @@ def dvars(data: np.ndarray) -> np.ndarray:
     return np.sqrt(np.concatenate([[np.nan], squares]))
 
 
+def standardized_dvars(change: np.ndarray) -> np.ndarray:
+    """Return DVARS over its median: about 1 for a volume like most others of the run.
+
+    Parameters
+    ----------
+    change : ndarray (n_volumes,)
+        From :func:`dvars`; NaN for the first volume.
+
+    Returns
+    -------
+    ndarray (n_volumes,) float64
+        NaN for the first volume, and everywhere in a run of which half does not change at all.
+    """
+    median = np.median(change[1:])
+    return change / median if median > 0 else np.full(len(change), np.nan)
+
+
+def censoring_columns(censored: np.ndarray) -> np.ndarray:
+    """Return one regressor for each censored volume: 1 there, 0 elsewhere.
+
+    A least-squares fit with them is the fit to the other volumes alone.
+
+    Parameters
+    ----------
+    censored : ndarray (n_volumes,) bool
+
+    Returns
+    -------
+    ndarray (n_volumes, n_censored) float64
+    """
+    return np.eye(len(censored))[:, censored]
+
+
 def orthonormal_basis(regressors: np.ndarray) -> np.ndarray:
     """Return an orthonormal basis of what the regressors span beside the constant.
 

@@ -79,7 +79,11 @@ def glm_operator(
 
 
 def average_operator(
-    run_events: RunEvents, nuisance: np.ndarray, volume_times_s: np.ndarray, window: WindowConfig
+    run_events: RunEvents,
+    nuisance: np.ndarray,
+    volume_times_s: np.ndarray,
+    window: WindowConfig,
+    censored: np.ndarray | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Return the operator of the mean over a window, of data without the nuisance.
 
@@ -94,6 +98,8 @@ def average_operator(
     volume_times_s : ndarray (n_volumes,)
         On the clock of the events.
     window : WindowConfig
+    censored : ndarray (n_volumes,) bool, optional
+        Volumes that have no weight.
 
     Returns
     -------
@@ -107,9 +113,12 @@ def average_operator(
         start_s=window.start_s,
         end_after_offset_s=window.end_after_offset_s,
         names=trial_names(run_events.trials),
+        censored=censored,
     )
-    basis = orthonormal_basis(nuisance)
-    weights -= (weights @ basis) @ basis.T
+    kept = slice(None) if censored is None else ~censored
+    # Over the kept volumes alone, or the mean that stays would be one of the censored too.
+    basis = orthonormal_basis(nuisance[kept])
+    weights[:, kept] -= (weights[:, kept] @ basis) @ basis.T
     return weights, {"window": window.model_dump(mode="json"), "n_nuisance": basis.shape[1]}
 
 

@@ -38,6 +38,7 @@ def estimate_single_trials(
     slice_time_ref: float = 0.0,
     min_onset_s: float = -24.0,
     oversampling: int = 50,
+    censored: np.ndarray | None = None,
     where: str = "events",
 ) -> Betas:
     """Estimate the response to every trial of one run by ordinary least squares.
@@ -85,6 +86,8 @@ def estimate_single_trials(
         Earliest onset modelled, in seconds relative to the first row; 0 or less.
     oversampling : int
         Points of the fine grid in one TR; as nilearn's.
+    censored : ndarray (n_volumes,) bool, optional
+        Volumes that have no part in any response: the result is that of the others alone.
     where : str
         How messages call the events, e.g. a file name.
 
@@ -111,7 +114,10 @@ def estimate_single_trials(
     check_options(
         method, hrf, others, tr_s=tr_s, slice_time_ref=slice_time_ref, min_onset_s=min_onset_s
     )
-    nuisance = nuisance_columns(confounds, n_volumes, tr_s=tr_s, high_pass_hz=high_pass_hz)
+    censored = None if censored is None else np.asarray(censored)
+    nuisance = nuisance_columns(
+        confounds, n_volumes, tr_s=tr_s, high_pass_hz=high_pass_hz, censored=censored
+    )
     volume_times_s = first_volume_s + (np.arange(n_volumes) + slice_time_ref) * tr_s
     run_events = select_trials(
         events,
@@ -128,10 +134,11 @@ def estimate_single_trials(
         "first_volume_s": first_volume_s,
         "slice_time_ref": slice_time_ref,
         "high_pass_hz": high_pass_hz,
+        "n_censored": 0 if censored is None else int(censored.sum()),
     }
     if method == "average":
         window = window or WindowConfig()
-        weights, found = average_operator(run_events, nuisance, volume_times_s, window)
+        weights, found = average_operator(run_events, nuisance, volume_times_s, window, censored)
     else:
         grid = fine_grid(
             n_volumes,
@@ -184,6 +191,7 @@ def estimate_run(
         slice_time_ref=config.slice_time_ref,
         min_onset_s=config.min_onset_s,
         oversampling=config.oversampling,
+        censored=signals.volumes["censored"].to_numpy(dtype=bool),
         where=where,
     )
     trials = betas.trials.assign(subject=signals.subject, session=signals.session, run=signals.run)

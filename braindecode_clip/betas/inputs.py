@@ -7,7 +7,12 @@ import pandas as pd
 
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.errors import ConfigError, DataError
-from braindecode_clip.nuisance import check_finite_columns, cosine_drifts, orthonormal_basis
+from braindecode_clip.nuisance import (
+    censoring_columns,
+    check_finite_columns,
+    cosine_drifts,
+    orthonormal_basis,
+)
 
 
 def as_signals(signals: np.ndarray) -> np.ndarray:
@@ -65,8 +70,9 @@ def nuisance_columns(
     *,
     tr_s: float,
     high_pass_hz: float | None,
+    censored: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return confounds and cosine drifts as columns, without the constant.
+    """Return confounds, cosine drifts and a column for each censored volume, without the constant.
 
     Parameters
     ----------
@@ -74,6 +80,7 @@ def nuisance_columns(
     n_volumes : int
     tr_s : float
     high_pass_hz : float or None
+    censored : ndarray (n_volumes,) bool, optional
 
     Returns
     -------
@@ -82,11 +89,19 @@ def nuisance_columns(
     Raises
     ------
     DataError
-        For another number of rows, NaN or infinity.
+        For another number of rows, NaN or infinity, or ``censored`` that is no bool a volume.
     """
+    if censored is None:
+        censored = np.zeros(n_volumes, dtype=bool)
+    elif np.shape(censored) != (n_volumes,) or np.asarray(censored).dtype != bool:
+        raise DataError(
+            f"censored: shape {np.shape(censored)}, dtype {np.asarray(censored).dtype}; expected "
+            f"one bool for each of the {n_volumes} volumes."
+        )
+    spikes = censoring_columns(censored)
     drifts = cosine_drifts(n_volumes, tr_s=tr_s, high_pass_hz=high_pass_hz)
     if confounds is None:
-        return drifts
+        return np.column_stack([spikes, drifts])
     values = np.asarray(confounds)
     if values.dtype.kind not in "fiub":
         raise DataError(f"confounds: dtype {values.dtype}, expected numbers.")
@@ -96,4 +111,7 @@ def nuisance_columns(
     else:
         names = [str(i) for i in range(values.shape[1])]
     check_finite_columns(values, names=names, n_volumes=n_volumes, where="confounds")
-    return np.column_stack([orthonormal_basis(values), drifts])
+    # In the precision of the confounds, which may hold the same columns already.
+    precision = values.dtype if values.dtype.kind == "f" else np.float64
+    columns = np.column_stack([values, spikes]).astype(precision)
+    return np.column_stack([orthonormal_basis(columns), drifts])
