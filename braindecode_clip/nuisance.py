@@ -131,20 +131,26 @@ def standardized_dvars(change: np.ndarray) -> np.ndarray:
     return change / median if median > 0 else np.full(len(change), np.nan)
 
 
-def censoring_columns(censored: np.ndarray) -> np.ndarray:
-    """Return one regressor for each censored volume: 1 there, 0 elsewhere.
+def censoring_regressors(columns: np.ndarray, censored: np.ndarray) -> np.ndarray:
+    """Return regressors of a whole run whose fit is that of ``columns`` to the kept volumes.
 
-    A least-squares fit with them is the fit to the other volumes alone.
+    One more column for each censored volume, 1 there and 0 elsewhere, makes a least-squares fit
+    that of the other volumes alone.
 
     Parameters
     ----------
+    columns : ndarray (n_kept, n_columns)
+        Regressors of the volumes that are not censored.
     censored : ndarray (n_volumes,) bool
 
     Returns
     -------
-    ndarray (n_volumes, n_censored) float64
+    ndarray (n_volumes, n_columns + n_censored) float64
+        ``columns``, 0 in censored volumes, then the columns of these.
     """
-    return np.eye(len(censored))[:, censored]
+    whole = np.zeros((len(censored), columns.shape[1]))
+    whole[~censored] = columns
+    return np.column_stack([whole, np.eye(len(censored))[:, censored]])
 
 
 def orthonormal_basis(regressors: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import pandas as pd
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.errors import ConfigError, DataError
 from braindecode_clip.nuisance import (
-    censoring_columns,
+    censoring_regressors,
     check_finite_columns,
     cosine_drifts,
     orthonormal_basis,
@@ -98,10 +98,10 @@ def nuisance_columns(
             f"censored: shape {np.shape(censored)}, dtype {np.asarray(censored).dtype}; expected "
             f"one bool for each of the {n_volumes} volumes."
         )
-    spikes = censoring_columns(censored)
     drifts = cosine_drifts(n_volumes, tr_s=tr_s, high_pass_hz=high_pass_hz)
+    kept = ~np.asarray(censored)
     if confounds is None:
-        return np.column_stack([spikes, drifts])
+        return censoring_regressors(drifts[kept], ~kept)
     values = np.asarray(confounds)
     if values.dtype.kind not in "fiub":
         raise DataError(f"confounds: dtype {values.dtype}, expected numbers.")
@@ -111,7 +111,6 @@ def nuisance_columns(
     else:
         names = [str(i) for i in range(values.shape[1])]
     check_finite_columns(values, names=names, n_volumes=n_volumes, where="confounds")
-    # In the precision of the confounds, which may hold the same columns already.
-    precision = values.dtype if values.dtype.kind == "f" else np.float64
-    columns = np.column_stack([values, spikes]).astype(precision)
-    return np.column_stack([orthonormal_basis(columns), drifts])
+    # Columns of censored volumes that the confounds hold already are 0 here, and nothing is left.
+    columns = np.column_stack([orthonormal_basis(values[kept]), drifts[kept]])
+    return censoring_regressors(columns, ~kept)

@@ -13,7 +13,7 @@ from braindecode_clip.config.preprocess import PreprocessConfig
 from braindecode_clip.errors import ConfigError, DataError
 from braindecode_clip.logs import get_logger
 from braindecode_clip.nuisance import (
-    censoring_columns,
+    censoring_regressors,
     cosine_drifts,
     orthonormal_basis,
     polynomial_drifts,
@@ -126,7 +126,8 @@ def clean_run(
     return Signals(
         data=result,
         mean=mean.astype(np.float32),
-        regressors=_on_all_volumes(basis, censored).astype(np.float32),
+        # As ones and zeros the columns of censored volumes are exact in float32 too.
+        regressors=censoring_regressors(basis, censored).astype(np.float32),
         space=space,
         tr_s=float(tr_s),
         first_volume_s=config.dummy_scans * float(tr_s),
@@ -194,14 +195,6 @@ def _nuisance_basis(
             f"{n_kept} volumes. Choose fewer confounds or a lower high_pass_hz."
         )
     return basis
-
-
-def _on_all_volumes(basis: np.ndarray, censored: np.ndarray) -> np.ndarray:
-    """Return the regressors of the whole run whose fit is that of the basis to kept volumes."""
-    columns = np.zeros((len(censored), basis.shape[1]))
-    columns[~censored] = basis
-    # As ones and zeros the columns of censored volumes are exact in float32 too.
-    return np.column_stack([columns, censoring_columns(censored)])
 
 
 def _clean_blocks(
