@@ -47,6 +47,7 @@ def preprocess(
 ) -> None:
     """Clean one run: mask it, regress confounds and drifts out, scale every voxel."""
     from braindecode_clip.io.bold import read_bold
+    from braindecode_clip.io.fmriprep import sidecar_files
     from braindecode_clip.io.hdf5 import save_artifact
     from braindecode_clip.io.nifti import read_mask
     from braindecode_clip.logs import get_logger, milestone
@@ -85,7 +86,9 @@ def preprocess(
             overwrite=True,
         )
         note(f"{signals.regressors.shape[1]} regressors out, unit {signals.unit}")
-    inputs = [bold, *mask, *_confound_files(confounds, config.strategy)]
+    inputs = [bold, *mask]
+    if confounds is not None:
+        inputs += [confounds, *sidecar_files(confounds, config.strategy)]
     provenance = make_provenance(
         "preprocess", options=config.model_dump(mode="json"), inputs=inputs
     )
@@ -115,15 +118,6 @@ def _read_confounds(
 
     table = expand_confounds(table)
     return table, strategy_columns(table, strategy, path=path)
-
-
-def _confound_files(path: Path | None, strategy: StrategyConfig) -> list[Path]:
-    from braindecode_clip.io.fmriprep import compcor_sidecar
-
-    if path is None:
-        return []
-    with_sidecar = {"acompcor", "tcompcor"} & set(strategy.names)
-    return [path, compcor_sidecar(path)] if with_sidecar else [path]
 
 
 preprocess.__doc__ = f"{preprocess.__doc__}\n\n{options_help(PreprocessConfig)}"

@@ -56,13 +56,15 @@ def strategy_columns(
     options = _nilearn_options(config)
     if not options["strategy"]:
         return steady
-    meta = _compcor_meta(Path(path)) if "compcor" in options["strategy"] else {}
+    sidecars = sidecar_files(path, config)
+    meta = _compcor_meta(sidecars[0], path) if sidecars else {}
     return (*_chosen_by_nilearn(table, options, meta, path=path), *steady)
 
 
-def compcor_sidecar(path: str | Path) -> Path:
-    """Return where fMRIPrep puts the JSON file of a confounds table: beside it."""
-    return Path(path).with_suffix(".json")
+def sidecar_files(path: str | Path, config: StrategyConfig) -> list[Path]:
+    """Return the JSON file beside a confounds table if the strategy looks into it."""
+    with_compcor = {"acompcor", "tcompcor"} & set(config.names)
+    return [Path(path).with_suffix(".json")] if with_compcor else []
 
 
 def _nilearn_options(config: StrategyConfig) -> dict[str, Any]:
@@ -86,8 +88,7 @@ def _nilearn_options(config: StrategyConfig) -> dict[str, Any]:
     return options | {"strategy": tuple(strategy)}
 
 
-def _compcor_meta(path: Path) -> dict[str, Any]:
-    sidecar = compcor_sidecar(path)
+def _compcor_meta(sidecar: Path, path: str | Path) -> dict[str, Any]:
     if not sidecar.is_file():
         raise DataError(
             f"{path}: acompcor and tcompcor need {sidecar.name} beside it, where fMRIPrep (1.4 and "

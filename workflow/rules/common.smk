@@ -14,6 +14,7 @@ from braindecode_clip.datasets.layout import (
 )
 from braindecode_clip.datasets.sample_sheet import Run, fill_pattern, runs_from_bids
 from braindecode_clip.errors import BraindecodeError
+from braindecode_clip.io.fmriprep import sidecar_files
 from braindecode_clip.provenance import code_digest
 from snakemake.exceptions import WorkflowError
 
@@ -118,6 +119,13 @@ def roi_mask(wildcards):
 def optional(path):
     """An input that may be absent from the study."""
     return [] if path is None else [path]
+
+
+def confound_sidecars(path):
+    """JSON files that the strategy reads beside a table of confounds; preprocess says if one lacks."""
+    if path is None or STUDY.source == "simulate":
+        return []
+    return [str(file) for file in sidecar_files(path, STUDY.preprocess.strategy) if file.is_file()]
 
 
 def option(flag, value):

@@ -3,6 +3,8 @@ rule preprocess:
         bold=lambda wildcards: RUNS[wildcards.run_name].bold,
         masks=subject_masks,
         confounds=lambda wildcards: optional(RUNS[wildcards.run_name].confounds),
+        # fMRIPrep's JSON beside the confounds; that of the simulation comes with its table.
+        sidecars=lambda wildcards: confound_sidecars(RUNS[wildcards.run_name].confounds),
     output:
         f"{RESULTS}/preprocess/sub-{{subject}}/{{run_name}}_signals.h5",
     log:
