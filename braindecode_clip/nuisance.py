@@ -148,9 +148,11 @@ def censoring_regressors(columns: np.ndarray, censored: np.ndarray) -> np.ndarra
     ndarray (n_volumes, n_columns + n_censored) float64
         ``columns``, 0 in censored volumes, then the columns of these.
     """
-    whole = np.zeros((len(censored), columns.shape[1]))
-    whole[~censored] = columns
-    return np.column_stack([whole, np.eye(len(censored))[:, censored]])
+    n_columns, volumes = columns.shape[1], np.flatnonzero(censored)
+    whole = np.zeros((len(censored), n_columns + len(volumes)))
+    whole[~censored, :n_columns] = columns
+    whole[volumes, n_columns + np.arange(len(volumes))] = 1.0
+    return whole
 
 
 def orthonormal_basis(regressors: np.ndarray) -> np.ndarray:

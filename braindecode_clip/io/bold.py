@@ -7,6 +7,7 @@ import gzip
 import importlib.util
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -52,8 +53,8 @@ def read_bold(
 ) -> tuple[np.ndarray, float]:
     """Read the masked time series of a run.
 
-    The file is read (and decompressed) volume by volume, so beside the result there is one
-    volume in memory.
+    The file is read (and decompressed) volume by volume, the next one in a thread while this one
+    is masked; beside the result there are these two, in the file's dtype.
 
     Parameters
     ----------
@@ -182,7 +183,9 @@ def _read_volumes(
     for row, volume in zip(data, _volumes(layout), strict=True):
         values = volume.take(index)
         if scaled:
-            values = values.astype(np.float64) * layout.slope + layout.inter
+            values = values.astype(np.float64)
+            values *= layout.slope
+            values += layout.inter
         if values.dtype.kind == "f":
             bad |= ~np.isfinite(values)
         if volume_filter is None:
@@ -201,21 +204,29 @@ def _read_volumes(
 
 
 def _volumes(layout: _Layout) -> Iterator[np.ndarray]:
-    """Yield every volume as a flat array in the file's dtype; the array is reused."""
-    buffer = bytearray(int(np.prod(layout.shape)) * layout.dtype.itemsize)
-    volume = np.frombuffer(buffer, dtype=layout.dtype)
+    """Yield every volume as a flat array in the file's dtype; the array is reused.
+
+    While the caller works on a volume, a thread reads (and inflates) the next one into a second
+    buffer.
+    """
+    size = int(np.prod(layout.shape)) * layout.dtype.itemsize
+    buffers = bytearray(size), bytearray(size)
     n_read, reason = 0, "it ends too early"
     try:
-        with _open(layout.path) as stream:
+        with _open(layout.path) as stream, ThreadPoolExecutor(max_workers=1) as reader:
             stream.seek(layout.offset)
-            while n_read < layout.n_volumes and _fill(stream, buffer):
+            ahead = reader.submit(_fill, stream, buffers[0])
+            while ahead.result():
+                current = buffers[n_read % 2]
                 n_read += 1
-                yield volume
-            if n_read == layout.n_volumes:
-                # Reading on to the end makes gzip compare its checksum.
-                while stream.read(1 << 16):
-                    continue
-                return
+                if n_read < layout.n_volumes:
+                    ahead = reader.submit(_fill, stream, buffers[n_read % 2])
+                yield np.frombuffer(current, dtype=layout.dtype)
+                if n_read == layout.n_volumes:
+                    # Reading on to the end makes gzip compare its checksum.
+                    while stream.read(1 << 16):
+                        continue
+                    return
     except (EOFError, OSError, zlib.error) as error:
         reason = str(error)
     if n_read == layout.n_volumes:
