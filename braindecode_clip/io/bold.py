@@ -27,6 +27,9 @@ TR_TOLERANCE_S = 1e-3
 #: Longest repetition time (s) that is believed; more is milliseconds without their unit.
 LONGEST_TR_S = 60.0
 
+#: Voxels of a volume scaled at a time, in float64.
+BLOCK_VOXELS = 1 << 16
+
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
 
@@ -181,16 +184,17 @@ def _read_volumes(
     data = np.empty((layout.n_volumes, len(index)), dtype=np.float32)
     bad = np.zeros(len(index), dtype=bool)
     for row, volume in zip(data, _volumes(layout), strict=True):
-        values = volume.take(index)
-        if scaled:
-            values = values.astype(np.float64)
-            values *= layout.slope
-            values += layout.inter
-        if values.dtype.kind == "f":
-            bad |= ~np.isfinite(values)
-        if volume_filter is None:
-            row[:] = values
-        else:
+        for start in range(0, len(index), BLOCK_VOXELS):
+            block = slice(start, start + BLOCK_VOXELS)
+            values = volume.take(index[block])
+            if layout.dtype.kind == "f":
+                bad[block] |= ~np.isfinite(values)
+            if scaled:
+                values = values.astype(np.float64)
+                values *= layout.slope
+                values += layout.inter
+            row[block] = values
+        if volume_filter is not None:
             whole = (volume.astype(np.float64) * layout.slope + layout.inter).astype(np.float32)
             row[:] = volume_filter(whole.reshape(layout.shape, order="F"))[tuple(space.ijk.T)]
     if bad.any():

@@ -23,9 +23,9 @@ from braindecode_clip.preprocess.confounds import choose_confounds
 
 logger = get_logger(__name__)
 
-#: Voxels cleaned at a time, in float64: at most this many, and at most this part of a run, so
-#: that copies stay below a fifth of the result.
-BLOCK_VOXELS, BLOCK_PART = 1024, 1 / 32
+#: Numbers cleaned at a time, in float64, and the part of a run that they may be at most, so that
+#: copies stay below a fifth of the result.
+BLOCK_NUMBERS, BLOCK_PART = 1 << 17, 1 / 32
 
 #: A voxel whose standard deviation after cleaning is at most this part of its size holds
 #: nothing but rounding: that of float32 input has a standard deviation of 0.3 eps.
@@ -205,7 +205,7 @@ def _clean_blocks(
     mean, sd_before = np.empty(n_voxels), np.empty(n_voxels)
     empty = np.empty(n_voxels, dtype=bool)
     rows = np.flatnonzero(~censored) if censored.any() else slice(None)
-    step = max(1, min(BLOCK_VOXELS, int(n_voxels * BLOCK_PART)))
+    step = max(1, min(BLOCK_NUMBERS // len(series), int(n_voxels * BLOCK_PART)))
     for start in range(0, n_voxels, step):
         block = slice(start, start + step)
         signals = series[rows, block].astype(np.float64)
