@@ -33,7 +33,8 @@ def strategy_columns(
     Parameters
     ----------
     table : DataFrame
-        The confounds, one row a volume.
+        The confounds, one row a volume; with all derivatives and squares, which
+        :func:`braindecode_clip.preprocess.expand_confounds` adds to a table that lacks them.
     config : StrategyConfig
     path : path
         The table's file: fMRIPrep's JSON file lies beside it, which CompCor needs.

@@ -9,6 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from braindecode_clip.artifacts import Samples
+from braindecode_clip.errors import ArtifactError
+
 #: Read and clean a run in a fresh process: prints resident bytes before, at the peak, and of the
 #: result.
 SCRIPT = """
@@ -78,3 +81,11 @@ def test_reading_and_cleaning_take_little_more_than_the_result(tmp_path, shape, 
     taken = found["peak"] - found["before"]
     volume = 4 * int(np.prod(shape))
     assert found["result"] <= taken <= 1.3 * found["result"] + volume
+
+
+def test_numbers_that_are_not_finite_are_counted_in_every_block():
+    data = np.zeros((700, 1000), np.float32)
+    data[[0, 299, 699], [5, 0, 999]] = [np.nan, np.inf, -np.inf]
+    names = np.full(700, "a")
+    with pytest.raises(ArtifactError, match="'data' holds 3 NaN or infinite numbers of 700000"):
+        Samples(data, names, names, np.ones(700, np.int64))
