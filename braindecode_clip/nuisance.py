@@ -137,6 +137,47 @@ def expand_confound(name: str, values: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def standardized_dvars(change: np.ndarray) -> np.ndarray:
+    """Return DVARS over its median: about 1 for a volume like most others of the run.
+
+    Parameters
+    ----------
+    change : ndarray (n_volumes,)
+        From :func:`dvars`; NaN for the first volume.
+
+    Returns
+    -------
+    ndarray (n_volumes,) float64
+        NaN for the first volume, and everywhere in a run of which half does not change at all.
+    """
+    median = np.median(change[1:])
+    return change / median if median > 0 else np.full(len(change), np.nan)
+
+
+def censoring_regressors(columns: np.ndarray, censored: np.ndarray) -> np.ndarray:
+    """Return regressors of a whole run whose fit is that of ``columns`` to the kept volumes.
+
+    One more column for each censored volume, 1 there and 0 elsewhere, makes a least-squares fit
+    that of the other volumes alone.
+
+    Parameters
+    ----------
+    columns : ndarray (n_kept, n_columns)
+        Regressors of the volumes that are not censored.
+    censored : ndarray (n_volumes,) bool
+
+    Returns
+    -------
+    ndarray (n_volumes, n_columns + n_censored) float64
+        ``columns``, 0 in censored volumes, then the columns of these.
+    """
+    n_columns, volumes = columns.shape[1], np.flatnonzero(censored)
+    whole = np.zeros((len(censored), n_columns + len(volumes)))
+    whole[~censored, :n_columns] = columns
+    whole[volumes, n_columns + np.arange(len(volumes))] = 1.0
+    return whole
+
+
 def orthonormal_basis(regressors: np.ndarray) -> np.ndarray:
     """Return an orthonormal basis of what the regressors span beside the constant.
 

@@ -55,7 +55,7 @@ class VoxelChoices:
 
 
 def estimate_autocorrelation(
-    design: RunDesign, signals: np.ndarray, hrf_index: np.ndarray
+    design: RunDesign, signals: np.ndarray, hrf_index: np.ndarray, censored: np.ndarray
 ) -> np.ndarray:
     """Return the lag-1 coefficient (n_voxels,) of every voxel, binned.
 
@@ -71,7 +71,7 @@ def estimate_autocorrelation(
             bases[index] = full.astype(signals.dtype)
         basis = bases[index]
         block = signals[:, voxels] - signals[:, voxels].mean(axis=0)
-        rho[voxels] = lag_one(block - basis @ (basis.T @ block))
+        rho[voxels] = lag_one(block - basis @ (basis.T @ block), censored)
     return binned(rho, BIN if len(design.columns) == 1 else LIBRARY_BIN)
 
 

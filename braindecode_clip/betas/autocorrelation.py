@@ -26,12 +26,26 @@ BIN, LIBRARY_BIN = 0.02, 0.05
 LARGEST = 0.95
 
 
-def lag_one(residuals: np.ndarray) -> np.ndarray:
-    """Return the coefficient (n_voxels,) of residuals (n_volumes, n_voxels); 0 where constant."""
-    n_volumes = len(residuals)
-    size = np.einsum("ij,ij->j", residuals, residuals, dtype=np.float64) / n_volumes
-    lagged = np.einsum("ij,ij->j", residuals[1:], residuals[:-1], dtype=np.float64)
-    return np.where(size > 0, lagged / (n_volumes - 1) / np.where(size > 0, size, 1.0), 0.0)
+def lag_one(residuals: np.ndarray, censored: np.ndarray | None = None) -> np.ndarray:
+    """Return the lag-1 coefficient of residuals.
+
+    Parameters
+    ----------
+    residuals : ndarray (n_volumes, n_voxels)
+        0 in censored volumes.
+    censored : ndarray (n_volumes,) bool, optional
+        Volumes that do not count, nor do pairs with them.
+
+    Returns
+    -------
+    ndarray (n_voxels,) float64
+        0 for residuals without variance.
+    """
+    kept = np.ones(len(residuals), bool) if censored is None else ~censored
+    n_pairs = max(int((kept[1:] & kept[:-1]).sum()), 1)
+    size = np.einsum("ij,ij->j", residuals, residuals, dtype=np.float64) / max(kept.sum(), 1)
+    lagged = np.einsum("ij,ij->j", residuals[1:], residuals[:-1], dtype=np.float64) / n_pairs
+    return np.where(size > 0, lagged / np.where(size > 0, size, 1.0), 0.0)
 
 
 def binned(rho: np.ndarray, width: float) -> np.ndarray:

@@ -21,7 +21,7 @@ from braindecode_clip.checks import some
 from braindecode_clip.config.betas import BetasConfig, WindowConfig
 from braindecode_clip.errors import DataError
 from braindecode_clip.logs import get_logger
-from braindecode_clip.nuisance import orthonormal_basis, project_out
+from braindecode_clip.nuisance import censoring_regressors, orthonormal_basis, project_out
 
 logger = get_logger(__name__)
 
@@ -214,6 +214,7 @@ def average_operator(
     volume_times_s: np.ndarray,
     window: WindowConfig,
     *,
+    censored: np.ndarray,
     rho: float = 0.0,
 ) -> np.ndarray:
     """Return the operator of the mean over a window, of data without the nuisance.
@@ -224,11 +225,13 @@ def average_operator(
     ----------
     trials : DataFrame
         onset, duration.
-    nuisance : ndarray (n_volumes, rank)
-        Orthonormal, without the constant: confounds, drifts, noise regressors.
+    nuisance : ndarray (n_volumes, n_columns)
+        Confounds, drifts, noise regressors, without the constant.
     volume_times_s : ndarray (n_volumes,)
         On the clock of the events.
     window : WindowConfig
+    censored : ndarray (n_volumes,) bool
+        Volumes that have no weight.
     rho : float
         The nuisance is fitted by generalised least squares with this autocorrelation.
 
@@ -243,13 +246,16 @@ def average_operator(
         start_s=window.start_s,
         end_after_offset_s=window.end_after_offset_s,
         names=trial_names(trials),
+        censored=censored,
     )
+    # Over the kept volumes alone, or the mean that stays would be one of the censored too.
+    whole = censoring_regressors(orthonormal_basis(nuisance[~censored]), censored)
     if not rho:
-        return weights - (weights @ nuisance) @ nuisance.T
+        return weights - (weights @ whole) @ whole.T
     # The constant takes part in the fit, and its share of the data is left in.
-    full = with_constant(nuisance)
+    full = np.column_stack([np.ones(len(whole)), whole])
     fit = np.linalg.pinv(whiten(full, rho)) @ whiten(np.eye(len(full)), rho)
-    return weights - (weights @ full[:, 1:]) @ fit[1:]
+    return weights - (weights @ whole) @ fit[1:]
 
 
 def trial_names(trials: pd.DataFrame) -> list[str]:

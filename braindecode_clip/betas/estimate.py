@@ -43,6 +43,8 @@ class RunInputs:
         Seconds.
     volume_times_s : ndarray (n_volumes,)
         On the clock of the events.
+    censored : ndarray (n_volumes,) bool
+        Volumes that have no part; the nuisance holds a column for each.
     """
 
     events: RunEvents
@@ -50,6 +52,7 @@ class RunInputs:
     tr_s: float
     first_volume_s: float
     volume_times_s: np.ndarray
+    censored: np.ndarray
 
     def design(self, config: BetasConfig, noise_regressors: np.ndarray | None) -> RunDesign:
         """Return the GLM's design."""
@@ -84,9 +87,13 @@ def run_inputs(
     high_pass_hz: float | None,
     first_volume_s: float,
     where: str,
+    censored: np.ndarray | None = None,
 ) -> RunInputs:
     """Check events and confounds of a run; see :func:`estimate_single_trials`."""
-    nuisance = nuisance_columns(confounds, n_volumes, tr_s=tr_s, high_pass_hz=high_pass_hz)
+    censored = np.zeros(n_volumes, dtype=bool) if censored is None else np.asarray(censored)
+    nuisance = nuisance_columns(
+        confounds, n_volumes, tr_s=tr_s, high_pass_hz=high_pass_hz, censored=censored
+    )
     volume_times_s = first_volume_s + (np.arange(n_volumes) + config.slice_time_ref) * tr_s
     run_events = select_trials(
         events,
@@ -96,7 +103,7 @@ def run_inputs(
         trial_types=config.trial_types,
         where=where,
     )
-    return RunInputs(run_events, nuisance, tr_s, first_volume_s, volume_times_s)
+    return RunInputs(run_events, nuisance, tr_s, first_volume_s, volume_times_s, censored)
 
 
 def estimate_single_trials(
@@ -107,6 +114,7 @@ def estimate_single_trials(
     confounds: np.ndarray | pd.DataFrame | None = None,
     high_pass_hz: float | None = HIGH_PASS_HZ,
     first_volume_s: float = 0.0,
+    censored: np.ndarray | None = None,
     where: str = "events",
     **options: Any,
 ) -> Betas:
@@ -139,6 +147,8 @@ def estimate_single_trials(
     first_volume_s : float
         When the first row of ``signals`` was taken, in seconds after the run began, on whose
         clock the onsets are (dropped dummy scans times the TR).
+    censored : ndarray (n_volumes,) bool, optional
+        Volumes that have no part in any response: the result is that of the others alone.
     where : str
         How messages call the events, e.g. a file name.
     **options
@@ -180,6 +190,7 @@ def estimate_single_trials(
         confounds=confounds,
         high_pass_hz=high_pass_hz,
         first_volume_s=first_volume_s,
+        censored=censored,
         where=where,
     )
     betas = estimate_inputs(inputs, signals, config=config)
@@ -249,6 +260,7 @@ def signals_inputs(
         confounds=signals.regressors,
         high_pass_hz=None,
         first_volume_s=signals.first_volume_s,
+        censored=signals.volumes["censored"].to_numpy(dtype=bool),
         where=where,
     )
 
@@ -274,6 +286,7 @@ def estimate_inputs(
         "first_volume_s": inputs.first_volume_s,
         "slice_time_ref": config.slice_time_ref,
         "noise_model": config.noise_model,
+        "n_censored": int(inputs.censored.sum()),
         "n_noise_regressors": 0 if noise_regressors is None else noise_regressors.shape[1],
         "nuisance_events": np.unique(inputs.events.others["trial_type"]).tolist(),
     }
@@ -285,7 +298,7 @@ def estimate_inputs(
     design = inputs.design(config, noise_regressors)
     rho = np.zeros(n_voxels)
     if config.noise_model == "ar1":
-        rho = estimate_autocorrelation(design, signals, hrf_index)
+        rho = estimate_autocorrelation(design, signals, hrf_index, inputs.censored)
         info["autocorrelation_median"] = float(np.median(rho))
     choices = VoxelChoices(hrf_index, rho)
     if tuning is not None and config.shrinkage == "ridge":
@@ -314,20 +327,26 @@ def _averaged(
     config: BetasConfig,
     noise_regressors: np.ndarray | None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
-    nuisance = orthonormal_basis(inputs.with_noise(noise_regressors))
+    nuisance = inputs.with_noise(noise_regressors)
     rho = np.zeros(signals.shape[1])
     if config.noise_model == "ar1":
         design = inputs.design(config.model_copy(update={"method": "lss"}), noise_regressors)
-        rho = estimate_autocorrelation(design, signals, np.zeros(len(rho), np.int16))
+        first = np.zeros(len(rho), np.int16)
+        rho = estimate_autocorrelation(design, signals, first, inputs.censored)
 
     def average(value: float) -> np.ndarray:
         return average_operator(
-            inputs.events.trials, nuisance, inputs.volume_times_s, config.window, rho=value
+            inputs.events.trials,
+            nuisance,
+            inputs.volume_times_s,
+            config.window,
+            censored=inputs.censored,
+            rho=value,
         )
 
     info = {
         "window": config.window.model_dump(mode="json"),
-        "n_nuisance": nuisance.shape[1],
+        "n_nuisance": orthonormal_basis(nuisance).shape[1],
         "n_trials": len(inputs.events.trials),
         "warnings": [],
     }

@@ -12,7 +12,12 @@ from braindecode_clip.checks import Problems
 from braindecode_clip.config.base import parse_section
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.errors import ConfigError, DataError
-from braindecode_clip.nuisance import check_finite_columns, cosine_drifts, orthonormal_basis
+from braindecode_clip.nuisance import (
+    censoring_regressors,
+    check_finite_columns,
+    cosine_drifts,
+    orthonormal_basis,
+)
 
 
 def as_signals(signals: np.ndarray) -> np.ndarray:
@@ -60,8 +65,9 @@ def nuisance_columns(
     *,
     tr_s: float,
     high_pass_hz: float | None,
+    censored: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return confounds and cosine drifts as columns, without the constant.
+    """Return confounds, cosine drifts and a column for each censored volume, without the constant.
 
     Parameters
     ----------
@@ -69,6 +75,7 @@ def nuisance_columns(
     n_volumes : int
     tr_s : float
     high_pass_hz : float or None
+    censored : ndarray (n_volumes,) bool, optional
 
     Returns
     -------
@@ -77,11 +84,19 @@ def nuisance_columns(
     Raises
     ------
     DataError
-        For another number of rows, NaN or infinity.
+        For another number of rows, NaN or infinity, or ``censored`` that is no bool a volume.
     """
+    if censored is None:
+        censored = np.zeros(n_volumes, dtype=bool)
+    elif np.shape(censored) != (n_volumes,) or np.asarray(censored).dtype != bool:
+        raise DataError(
+            f"censored: shape {np.shape(censored)}, dtype {np.asarray(censored).dtype}; expected "
+            f"one bool for each of the {n_volumes} volumes."
+        )
     drifts = cosine_drifts(n_volumes, tr_s=tr_s, high_pass_hz=high_pass_hz)
+    kept = ~np.asarray(censored)
     if confounds is None:
-        return drifts
+        return censoring_regressors(drifts[kept], ~kept)
     values = np.asarray(confounds)
     if values.dtype.kind not in "fiub":
         raise DataError(f"confounds: dtype {values.dtype}, expected numbers.")
@@ -91,4 +106,6 @@ def nuisance_columns(
     else:
         names = [str(i) for i in range(values.shape[1])]
     check_finite_columns(values, names=names, n_volumes=n_volumes, where="confounds")
-    return np.column_stack([orthonormal_basis(values), drifts])
+    # Columns of censored volumes that the confounds hold already are 0 here, and nothing is left.
+    columns = np.column_stack([orthonormal_basis(values[kept]), drifts[kept]])
+    return censoring_regressors(columns, ~kept)

@@ -176,10 +176,12 @@ def window_operator(
     start_s: float,
     end_after_offset_s: float,
     names: list[str],
+    censored: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the operator of the mean over a window after each onset.
 
-    A volume at time t belongs to a trial when onset + start <= t <= offset + end.
+    A volume at time t belongs to a trial when onset + start <= t <= offset + end and it is not
+    ``censored`` (n_volumes,) bool.
 
     Returns
     -------
@@ -189,7 +191,7 @@ def window_operator(
     Raises
     ------
     DataError
-        When the window of a trial holds no volume.
+        When the window of a trial holds no volume, or censored ones alone.
     """
     # A microsecond of slack, since 15.0 + 22.5 + 4.0 and 11 * 3.7727... must meet as equals.
     begin = onsets_s[:, None] + start_s - 1e-6
@@ -203,6 +205,15 @@ def window_operator(
             f"opens {start_s:g} s after the onset and closes {end_after_offset_s:g} s after the "
             f"offset; the last volume is at {volume_times_s[-1]:g} s. Change 'window', or leave "
             "these trials out."
+        )
+    if censored is not None:
+        inside &= ~censored
+        count = inside.sum(axis=1)
+    if (count == 0).any():
+        empty = [names[i] for i in np.flatnonzero(count == 0)]
+        raise DataError(
+            f"average: all volumes in the windows of {len(empty)} trials are censored: "
+            f"{some(empty)}. Leave these trials out, or censor fewer volumes ('preprocess.censor')."
         )
     return inside / count[:, None]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from braindecode_clip.cli.common import options_help, read_options
-from braindecode_clip.config.preprocess import PreprocessConfig
+from braindecode_clip.config.preprocess import PreprocessConfig, StrategyConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def preprocess(
@@ -30,7 +33,11 @@ def preprocess(
         ),
     ] = None,
     confounds: Annotated[
-        Path | None, typer.Option(help="Table with one row a volume (fMRIPrep's *_timeseries.tsv).")
+        Path | None,
+        typer.Option(
+            help="Table with one row a volume (fMRIPrep's *_timeseries.tsv, its JSON file beside "
+            "it where the strategy has CompCor)."
+        ),
     ] = None,
     session: Annotated[str, typer.Option(help="Label without 'ses-'; none by default.")] = "",
     tr_s: Annotated[
@@ -47,9 +54,9 @@ def preprocess(
     """Clean one run: mask it, regress confounds and drifts out, scale every voxel."""
     import numpy as np
 
+    from braindecode_clip.io.fmriprep import sidecar_files
     from braindecode_clip.io.hdf5 import save_artifact
     from braindecode_clip.io.runs import read_any_mask, read_run
-    from braindecode_clip.io.tables import read_tsv
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.preprocess import clean_run, intersect_masks
     from braindecode_clip.provenance import make_provenance
@@ -61,7 +68,7 @@ def preprocess(
     space = None
     if masks:
         space = intersect_masks([read_any_mask(path) for path in masks], mask_names)
-    table = read_tsv(confounds) if confounds is not None else None
+    table, chosen = _read_confounds(confounds, config.strategy)
     volume_filter = None
     if config.fwhm_mm is not None:
         # Loads nilearn, which takes seconds that other runs need not spend.
@@ -85,6 +92,7 @@ def preprocess(
             tr_s=tr_s,
             config=config,
             confounds=table,
+            strategy_columns=chosen,
             subject=subject,
             session=session,
             run=run,
@@ -93,12 +101,38 @@ def preprocess(
             overwrite=True,
         )
         note(f"{signals.regressors.shape[1]} regressors out, unit {signals.unit}")
-    inputs = [*bold, *masks, *([confounds] if confounds is not None else [])]
+    inputs = [*bold, *masks]
+    if confounds is not None:
+        inputs += [confounds, *sidecar_files(confounds, config.strategy)]
     provenance = make_provenance(
         "preprocess", options=config.model_dump(mode="json"), inputs=inputs
     )
     save_artifact(out, signals, provenance)
     logger.info("wrote %s", out)
+
+
+def _read_confounds(
+    path: Path | None, strategy: StrategyConfig
+) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+    """Return the table of confounds and the columns that the strategy names."""
+    from braindecode_clip.errors import DataError
+    from braindecode_clip.io.tables import read_tsv
+
+    if path is None:
+        if strategy.names:
+            raise DataError(
+                f"strategy.names is {list(strategy.names)}, but there is no confounds file. Give "
+                "one (--confounds), or set 'strategy: {names: []}'."
+            )
+        return None, ()
+    table = read_tsv(path)
+    if not strategy.names:
+        return table, ()
+    from braindecode_clip.io.fmriprep import strategy_columns
+    from braindecode_clip.preprocess import expand_confounds
+
+    table = expand_confounds(table)
+    return table, strategy_columns(table, strategy, path=path)
 
 
 preprocess.__doc__ = f"{preprocess.__doc__}\n\n{options_help(PreprocessConfig)}"

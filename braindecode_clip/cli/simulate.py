@@ -168,11 +168,13 @@ def _write_run(out: Path, made: Subject, run: SimulatedRun) -> None:
     from braindecode_clip.io.atomic import write_json
     from braindecode_clip.io.nifti import write_bold_int16
     from braindecode_clip.io.tables import write_tsv
+    from braindecode_clip.simulate.confounds import compcor_meta
 
     tr_s = made.config.tr_s
     stem = run_stem(made.label, run.design.session, run.design.run)
     write_tsv(out / f"{stem}_events.tsv", run.design.events)
     write_tsv(out / f"{stem}_desc-confounds_timeseries.tsv", run.confounds)
+    write_json(out / f"{stem}_desc-confounds_timeseries.json", compcor_meta(run.confounds))
     sidecar = {
         "TaskName": TASK,
         "RepetitionTime": tr_s,

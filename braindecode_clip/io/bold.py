@@ -7,6 +7,7 @@ import gzip
 import importlib.util
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -19,6 +20,9 @@ from braindecode_clip.checks import Problems
 from braindecode_clip.errors import DataError
 from braindecode_clip.io.nifti import load_image
 from braindecode_clip.io.repetition import agree_on_tr, stated_times
+
+#: Voxels of a volume scaled at a time, in float64.
+BLOCK_VOXELS = 1 << 16
 
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
@@ -46,8 +50,8 @@ def read_bold(
 ) -> tuple[np.ndarray, float]:
     """Read the masked time series of a run.
 
-    The file is read (and decompressed) volume by volume, so beside the result there is one
-    volume in memory.
+    The file is read (and decompressed) volume by volume, the next one in a thread while this one
+    is masked; beside the result there are these two, in the file's dtype.
 
     Parameters
     ----------
@@ -178,14 +182,17 @@ def _read_volumes(
     data = np.empty((layout.n_volumes, len(index)), dtype=np.float32)
     bad = np.zeros(len(index), dtype=bool)
     for row, volume in zip(data, _volumes(layout), strict=True):
-        values = volume.take(index)
-        if scaled:
-            values = values.astype(np.float64) * layout.slope + layout.inter
-        if values.dtype.kind == "f":
-            bad |= ~np.isfinite(values)
-        if volume_filter is None:
-            row[:] = values
-        else:
+        for start in range(0, len(index), BLOCK_VOXELS):
+            block = slice(start, start + BLOCK_VOXELS)
+            values = volume.take(index[block])
+            if layout.dtype.kind == "f":
+                bad[block] |= ~np.isfinite(values)
+            if scaled:
+                values = values.astype(np.float64)
+                values *= layout.slope
+                values += layout.inter
+            row[block] = values
+        if volume_filter is not None:
             whole = (volume.astype(np.float64) * layout.slope + layout.inter).astype(np.float32)
             row[:] = volume_filter(whole.reshape(layout.shape, order="F"))[tuple(space.ijk.T)]
     if bad.any():
@@ -199,21 +206,29 @@ def _read_volumes(
 
 
 def _volumes(layout: _Layout) -> Iterator[np.ndarray]:
-    """Yield every volume as a flat array in the file's dtype; the array is reused."""
-    buffer = bytearray(int(np.prod(layout.shape)) * layout.dtype.itemsize)
-    volume = np.frombuffer(buffer, dtype=layout.dtype)
+    """Yield every volume as a flat array in the file's dtype; the array is reused.
+
+    While the caller works on a volume, a thread reads (and inflates) the next one into a second
+    buffer.
+    """
+    size = int(np.prod(layout.shape)) * layout.dtype.itemsize
+    buffers = bytearray(size), bytearray(size)
     n_read, reason = 0, "it ends too early"
     try:
-        with _open(layout.path) as stream:
+        with _open(layout.path) as stream, ThreadPoolExecutor(max_workers=1) as reader:
             stream.seek(layout.offset)
-            while n_read < layout.n_volumes and _fill(stream, buffer):
+            ahead = reader.submit(_fill, stream, buffers[0])
+            while ahead.result():
+                current = buffers[n_read % 2]
                 n_read += 1
-                yield volume
-            if n_read == layout.n_volumes:
-                # Reading on to the end makes gzip compare its checksum.
-                while stream.read(1 << 16):
-                    continue
-                return
+                if n_read < layout.n_volumes:
+                    ahead = reader.submit(_fill, stream, buffers[n_read % 2])
+                yield np.frombuffer(current, dtype=layout.dtype)
+                if n_read == layout.n_volumes:
+                    # Reading on to the end makes gzip compare its checksum.
+                    while stream.read(1 << 16):
+                        continue
+                    return
     except (EOFError, OSError, zlib.error) as error:
         reason = str(error)
     if n_read == layout.n_volumes:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from braindecode_clip.artifacts import Signals, VoxelSpace
 from braindecode_clip.checks import Problems
 from braindecode_clip.config.preprocess import PreprocessConfig
-from braindecode_clip.errors import DataError
+from braindecode_clip.errors import ConfigError, DataError
 from braindecode_clip.logs import get_logger
 from braindecode_clip.nuisance import (
+    censoring_regressors,
     cosine_drifts,
-    dvars,
-    framewise_displacement,
     orthonormal_basis,
     polynomial_drifts,
 )
-from braindecode_clip.preprocess.confounds import MOTION_PARAMETERS, choose_confounds
+from braindecode_clip.preprocess.censor import choose_censored, describe_volumes
+from braindecode_clip.preprocess.confounds import choose_confounds
 
 logger = get_logger(__name__)
 
-#: Voxels cleaned at a time, in float64.
-BLOCK_VOXELS = 1024
+#: Numbers cleaned at a time, in float64, and the part of a run that they may be at most, so that
+#: copies stay below a fifth of the result.
+BLOCK_NUMBERS, BLOCK_PART = 1 << 17, 1 / 32
 
 #: A voxel whose standard deviation after cleaning is at most this part of its size holds
 #: nothing but rounding: that of float32 input has a standard deviation of 0.3 eps.
@@ -36,6 +39,7 @@ def clean_run(
     tr_s: float,
     config: PreprocessConfig,
     confounds: pd.DataFrame | None = None,
+    strategy_columns: Sequence[str] | None = None,
     subject: str = "",
     session: str = "",
     run: str = "",
@@ -55,6 +59,10 @@ def clean_run(
     ``nilearn.signal.clean`` with ``filter="cosine"`` and ``standardize`` "zscore_sample",
     "psc" or None.
 
+    With ``config.censor`` all of this, mean and sd included, is that of the volumes kept, which
+    is what a regressor for each censored volume comes to; nilearn's ``sample_mask`` gives the
+    same. Censored volumes hold 0, or the mean where the unit is raw.
+
     Parameters
     ----------
     data : ndarray (n_volumes, n_voxels) float32
@@ -67,6 +75,9 @@ def clean_run(
         ``fwhm_mm`` is for the reader of the volumes and not looked at here.
     confounds : DataFrame, optional
         One row for every volume, dummy scans included.
+    strategy_columns : sequence of str, optional
+        Columns of ``confounds`` that ``config.strategy`` stands for, from
+        :func:`braindecode_clip.io.fmriprep.strategy_columns`.
     subject, session, run : str
         Labels.
     where, confounds_where : str
@@ -77,44 +88,46 @@ def clean_run(
     Returns
     -------
     Signals
-        ``regressors`` is Q (n_volumes, rank) in float32.
+        ``regressors`` is Q in float32, 0 in censored volumes, and one column for each of these;
+        (n_volumes, rank + n_censored).
 
     Raises
     ------
     DataError
         Missing or broken confounds, too few volumes for the regressors, constant voxels
-        (unless ``constant_voxels: zero``), percent of voxels without a positive mean.
+        (unless ``constant_voxels: zero``), percent of voxels without a positive mean, too many
+        censored volumes.
+    ConfigError
+        When ``config.strategy`` names families whose columns are not given.
 
     References
     ----------
     Lindquist et al. (2019), Human Brain Mapping 40:2358-2376.
     """
-    basis = _nuisance_basis(
-        confounds, len(data), tr_s=tr_s, config=config, where=where, confounds_where=confounds_where
+    chosen = _chosen_confounds(
+        confounds,
+        len(data),
+        config=config,
+        strategy_columns=strategy_columns,
+        where=where,
+        confounds_where=confounds_where,
     )
-    kept = data[config.dummy_scans :]
-    volumes = _volume_table(kept, confounds, dummy_scans=config.dummy_scans)
-    reuse = overwrite and kept.dtype == np.float32
-    result = kept if reuse else np.empty_like(kept, dtype=np.float32)
-    mean, sd_raw = np.empty(kept.shape[1]), np.empty(kept.shape[1])
-    empty = np.empty(kept.shape[1], dtype=bool)
-    for start in range(0, kept.shape[1], BLOCK_VOXELS):
-        block = slice(start, start + BLOCK_VOXELS)
-        signals = kept[:, block].astype(np.float64)
-        mean[block] = signals.mean(axis=0)
-        signals -= mean[block]
-        sd_raw[block] = _sd_around_zero(signals)
-        signals -= basis @ (basis.T @ signals)
-        sd = _sd_around_zero(signals)
-        size = np.abs(mean[block]) + sd_raw[block]
-        empty[block] = sd <= ROUNDING * size
-        result[:, block] = _scaled(signals, mean[block], sd, empty[block], config.standardize)
+    series = data[config.dummy_scans :]
+    volumes = describe_volumes(series, confounds, dummy_scans=config.dummy_scans)
+    censored = choose_censored(volumes, config.censor, where=where)
+    basis = _nuisance_basis(chosen, censored, tr_s=tr_s, config=config, where=where)
+    reuse = overwrite and series.dtype == np.float32
+    result = series if reuse else np.empty_like(series, dtype=np.float32)
+    mean, sd, empty = _clean_blocks(
+        series, result, basis=basis, censored=censored, unit=config.standardize
+    )
     _check_voxels(mean, empty, space=space, config=config, where=where)
     result[:, empty] = 0.0
     return Signals(
         data=result,
         mean=mean.astype(np.float32),
-        regressors=basis.astype(np.float32),
+        # As ones and zeros the columns of censored volumes are exact in float32 too.
+        regressors=censoring_regressors(basis, censored).astype(np.float32),
         space=space,
         tr_s=float(tr_s),
         first_volume_s=config.dummy_scans * float(tr_s),
@@ -122,75 +135,90 @@ def clean_run(
         session=session,
         run=run,
         unit=config.standardize,
-        sd=sd_raw.astype(np.float32),
-        volumes=volumes,
+        sd=sd.astype(np.float32),
+        volumes=volumes.assign(censored=censored),
     )
 
 
-def _volume_table(
-    data: np.ndarray, confounds: pd.DataFrame | None, *, dummy_scans: int
-) -> pd.DataFrame:
-    """Return what is known of every volume kept: see :class:`Signals`."""
-    displacement = np.full(len(data), np.nan)
-    if confounds is not None and len(confounds) == len(data) + dummy_scans:
-        displacement = _displacement(confounds)[dummy_scans:]
-    return pd.DataFrame(
-        {
-            "framewise_displacement": displacement,
-            "dvars": dvars(data),
-            "censored": np.zeros(len(data), dtype=bool),
-        }
-    )
-
-
-def _displacement(confounds: pd.DataFrame) -> np.ndarray:
-    """Return the framewise displacement (mm) as given, or of the six motion parameters."""
-    if "framewise_displacement" in confounds:
-        column = pd.to_numeric(confounds["framewise_displacement"], errors="coerce")
-        return column.to_numpy(np.float64)
-    if set(MOTION_PARAMETERS) <= set(confounds.columns):
-        table = confounds[list(MOTION_PARAMETERS)].apply(pd.to_numeric, errors="coerce")
-        return framewise_displacement(table.to_numpy(np.float64))
-    return np.full(len(confounds), np.nan)
+def _chosen_confounds(
+    confounds: pd.DataFrame | None,
+    n_volumes: int,
+    *,
+    config: PreprocessConfig,
+    strategy_columns: Sequence[str] | None,
+    where: str,
+    confounds_where: str,
+) -> np.ndarray:
+    """Return the confounds of all volumes but the dummy scans, after all checks of the table."""
+    n_left = n_volumes - config.dummy_scans
+    if n_left < 3:
+        raise DataError(
+            f"{where}: {n_volumes} volumes less {config.dummy_scans} dummy scans leave "
+            f"{max(n_left, 0)}, expected a time series of at least 3. Is this a 4-D run?"
+        )
+    if config.strategy.names and strategy_columns is None:
+        raise ConfigError(
+            f"{where}: strategy.names is {list(config.strategy.names)}, but nothing says which "
+            "columns these are. Pass strategy_columns."
+        )
+    if confounds is not None and len(confounds) != n_volumes:
+        raise DataError(
+            f"{confounds_where}: has {len(confounds)} rows, but {where} has {n_volumes} volumes. "
+            "Is it the file of another run?"
+        )
+    patterns = (*config.confounds, *(strategy_columns or ()))
+    chosen = choose_confounds(confounds, patterns, where=confounds_where)
+    values = chosen.to_numpy() if chosen.shape[1] else np.zeros((n_volumes, 0))
+    return values[config.dummy_scans :]
 
 
 def _nuisance_basis(
-    confounds: pd.DataFrame | None,
-    n_volumes: int,
+    confounds: np.ndarray,
+    censored: np.ndarray,
     *,
     tr_s: float,
     config: PreprocessConfig,
     where: str,
-    confounds_where: str,
 ) -> np.ndarray:
-    """Return Q for the kept volumes, after all checks that need no voxel."""
-    problems = Problems(where)
-    n_kept = n_volumes - config.dummy_scans
-    if n_kept < 3:
-        problems.add(
-            f"{n_volumes} volumes less {config.dummy_scans} dummy scans leave {max(n_kept, 0)}, "
-            "expected a time series of at least 3. Is this a 4-D run?"
-        )
-    problems.raise_if_any(DataError)
-    chosen = choose_confounds(confounds, config.confounds, where=confounds_where)
-    if chosen.shape[1] and len(chosen) != n_volumes:
-        raise DataError(
-            f"{confounds_where}: has {len(chosen)} rows, but {where} has {n_volumes} volumes. "
-            "Is it the file of another run?"
-        )
+    """Return Q (n_kept, rank) for the volumes that are not censored."""
+    n_volumes, n_kept = len(censored), int((~censored).sum())
+    # The drifts are those of the whole run: censoring makes holes in time and does not close them.
     columns = [
-        cosine_drifts(n_kept, tr_s=tr_s, high_pass_hz=config.high_pass_hz),
-        polynomial_drifts(n_kept, order=config.polynomial_order),
+        cosine_drifts(n_volumes, tr_s=tr_s, high_pass_hz=config.high_pass_hz),
+        polynomial_drifts(n_volumes, order=config.polynomial_order),
+        confounds,
     ]
-    if chosen.shape[1]:
-        columns.append(chosen.to_numpy()[config.dummy_scans :])
-    basis = orthonormal_basis(np.column_stack(columns))
+    basis = orthonormal_basis(np.column_stack(columns)[~censored])
     if basis.shape[1] > n_kept - 2:
         raise DataError(
             f"{where}: {basis.shape[1]} independent confounds and drifts leave nothing of "
             f"{n_kept} volumes. Choose fewer confounds or a lower high_pass_hz."
         )
     return basis
+
+
+def _clean_blocks(
+    series: np.ndarray, result: np.ndarray, *, basis: np.ndarray, censored: np.ndarray, unit: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Clean into ``result``; return mean, sd (both of before), and which voxels are empty."""
+    n_voxels = series.shape[1]
+    mean, sd_before = np.empty(n_voxels), np.empty(n_voxels)
+    empty = np.empty(n_voxels, dtype=bool)
+    rows = np.flatnonzero(~censored) if censored.any() else slice(None)
+    step = max(1, min(BLOCK_NUMBERS // len(series), int(n_voxels * BLOCK_PART)))
+    for start in range(0, n_voxels, step):
+        block = slice(start, start + step)
+        signals = series[rows, block].astype(np.float64)
+        mean[block] = signals.mean(axis=0)
+        signals -= mean[block]
+        sd_before[block] = _sd_around_zero(signals)
+        signals -= basis @ (basis.T @ signals)
+        sd = _sd_around_zero(signals)
+        size = np.abs(mean[block]) + sd_before[block]
+        empty[block] = sd <= ROUNDING * size
+        result[rows, block] = _scaled(signals, mean[block], sd, empty[block], unit)
+        result[censored, block] = mean[block] if unit == "raw" else 0.0
+    return mean, sd_before, empty
 
 
 def _sd_around_zero(signals: np.ndarray) -> np.ndarray:

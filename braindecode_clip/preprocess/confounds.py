@@ -11,12 +11,43 @@ import pandas as pd
 
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.errors import DataError
+from braindecode_clip.nuisance import expand_confound
 
 #: fMRIPrep's names of the six rigid-body parameters: mm, then radians.
 MOTION_PARAMETERS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 
 #: fMRIPrep writes these one-hot columns only where a run has such volumes.
 OPTIONAL_FAMILIES = ("non_steady_state_outlier", "motion_outlier")
+
+#: Columns of which fMRIPrep gives derivatives and squares.
+EXPANDED = (*MOTION_PARAMETERS, "csf", "white_matter", "global_signal")
+
+
+def expand_confounds(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the derivatives and squares that a table lacks, as fMRIPrep makes them.
+
+    For motion parameters and mean signals x_t that are there: derivative1 x_t - x_(t-1) (NaN in
+    the first row), power2 x_t^2 and derivative1_power2 (Satterthwaite et al. 2013, NeuroImage
+    64:240-256).
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a volume, fMRIPrep's names.
+
+    Returns
+    -------
+    DataFrame
+        The table, with more columns on the right.
+    """
+    added: dict[str, np.ndarray] = {}
+    for name in EXPANDED:
+        if name not in table:
+            continue
+        column = pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64)
+        added |= expand_confound(name, column)
+    missing = {name: values for name, values in added.items() if name not in table}
+    return pd.concat([table, pd.DataFrame(missing, index=table.index)], axis=1)
 
 
 def choose_confounds(

@@ -9,7 +9,7 @@ from braindecode_clip import __version__
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.config.decode import MLPConfig, RidgeConfig
 from braindecode_clip.config.embed import EncoderConfig
-from braindecode_clip.config.preprocess import PreprocessConfig
+from braindecode_clip.config.preprocess import CensorConfig, PreprocessConfig, StrategyConfig
 from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.config.voxels import SplitConfig
 from braindecode_clip.report.content import Counts, Inputs
@@ -87,6 +87,8 @@ def _preprocess(options: PreprocessConfig, cite: Citations) -> list[str]:
     removed = []
     if options.confounds:
         removed.append(f"the confounds {', '.join(options.confounds)}")
+    if options.strategy.names:
+        removed.append(_strategy(options.strategy))
     if options.high_pass_hz:
         removed.append(f"cosine drifts below {plain(options.high_pass_hz)}{THIN}Hz")
     if options.polynomial_order:
@@ -100,6 +102,7 @@ def _preprocess(options: PreprocessConfig, cite: Citations) -> list[str]:
         )
     if removed:
         sentences.append(f"In each run {_and(removed)} were regressed out in one step.")
+    sentences += _censoring(options.censor)
     sentences.append(
         {
             "zscore": "Time series were z-scored in each run.",
@@ -108,6 +111,43 @@ def _preprocess(options: PreprocessConfig, cite: Citations) -> list[str]:
         }[options.standardize]
     )
     return sentences
+
+
+def _strategy(options: StrategyConfig) -> str:
+    families = {
+        "motion6": "6 motion parameters",
+        "motion12": "12 motion parameters",
+        "motion24": "24 motion parameters",
+        "wm_csf": f"signals of white matter and CSF ({options.signals})",
+        "global_signal": f"the global signal ({options.signals})",
+        "acompcor": f"anatomical CompCor ({options.n_compcor} components, {options.compcor_mask} "
+        "mask) with fMRIPrep's cosines",
+        "tcompcor": f"temporal CompCor ({options.n_compcor} components) with fMRIPrep's cosines",
+        "non_steady_state": "volumes before steady state",
+    }
+    return _and([families[name] for name in options.names])
+
+
+def _censoring(options: CensorConfig) -> list[str]:
+    limits = []
+    if options.fd_mm is not None:
+        limits.append(f"framewise displacement above {plain(options.fd_mm)}{THIN}mm")
+    if options.dvars is not None:
+        limits.append(f"standardised DVARS above {plain(options.dvars)}")
+    if not limits:
+        return []
+    around = []
+    if options.n_before:
+        around.append(f"{options.n_before} before each")
+    if options.n_after:
+        around.append(f"{options.n_after} after each")
+    if options.min_segment > 1:
+        around.append(f"kept segments of fewer than {options.min_segment} volumes")
+    also = f", with {_and(around)}," if around else ""
+    return [
+        f"Volumes with {' or '.join(limits)}{also} were censored: cleaning, scaling and the models "
+        "of the trials leave them out."
+    ]
 
 
 def _betas(options: BetasConfig, cite: Citations) -> list[str]:

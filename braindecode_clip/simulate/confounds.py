@@ -70,6 +70,12 @@ def confounds_table(
     return pd.DataFrame(columns).round(8)
 
 
+def compcor_meta(table: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Return what fMRIPrep's JSON file says of every CompCor column of a confounds table."""
+    meta = {"Method": "aCompCor", "Mask": "combined", "Retained": True}
+    return {str(name): dict(meta) for name in table.columns if str(name).startswith("a_comp_cor_")}
+
+
 def _eroded(anatomy: Anatomy, code: int) -> np.ndarray:
     """Return brain voxels of a tissue that touch no other, or all where none is left."""
     inner = ndimage.binary_erosion(anatomy.tissue == code)

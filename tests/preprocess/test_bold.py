@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import json
+import threading
 import tracemalloc
 
 import nibabel as nib
@@ -11,6 +12,7 @@ import pytest
 
 from braindecode_clip.artifacts import VoxelSpace
 from braindecode_clip.errors import DataError
+from braindecode_clip.io import bold
 from braindecode_clip.io.bold import read_bold
 
 EPS32 = np.finfo(np.float32).eps
@@ -81,6 +83,28 @@ def test_memory_is_the_result_and_about_one_volume(tmp_path):
         tracemalloc.stop()
     # A volume in float64 is 256 kB; the whole run in float32 would be 7.7 MB.
     assert peak < result_bytes + 6 * np.prod(shape) * 8 < 0.5 * run_bytes
+
+
+def test_the_next_volume_is_read_while_one_is_worked_on(write_run, space, monkeypatch):
+    begun, fill = [threading.Event() for _ in range(24)], bold._fill
+    calls = iter(begun)
+
+    def fill_and_tell(stream, buffer):
+        next(calls).set()
+        return fill(stream, buffer)
+
+    monkeypatch.setattr(bold, "_fill", fill_and_tell)
+    worked_on = []
+
+    def volume_filter(volume):
+        ahead = min(len(worked_on) + 1, 23)
+        worked_on.append(begun[ahead].wait(timeout=10))
+        return volume
+
+    path = write_run(n_volumes=24)
+    data, _ = read_bold(path, space, volume_filter=volume_filter)
+    assert worked_on == [True] * 24
+    np.testing.assert_array_equal(data, reference(path, space).astype(np.float32))
 
 
 @pytest.mark.parametrize("name", ["cut_bold.nii", "cut_bold.nii.gz"])

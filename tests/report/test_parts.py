@@ -218,10 +218,26 @@ def test_methods_follow_the_config(words, small):
     text = " ".join(methods.paragraphs)
     assert "least squares" not in text.split("Targets")[0] and "3.5" in text
     assert "confounds" not in text and "degree 2" in text and "cosine drifts" not in text
+    assert "censored" not in text and "CompCor" not in text
     assert "777 bootstrap samples of runs" in text and "90" in text
     assert "ranked by their correlation with" in text
     cited = {int(n) for group in re.findall(r"\[([\d, ]+)\]", text) for n in group.split(",")}
     assert cited == set(range(1, len(methods.references) + 1))
+
+
+def test_methods_name_strategies_and_censoring(words, small):
+    study, _ = words
+    strategy = {"names": ["motion24", "acompcor"], "n_compcor": "all"}
+    censor = {"fd_mm": 0.5, "dvars": 1.5, "n_after": 2, "min_segment": 5}
+    config = {**study.config, "preprocess": {"strategy": strategy, "censor": censor}}
+    other = read_inputs(parse_study(config, where="study"), study.listing, where="list")
+    methods = methods_text(other, Order.of(other.study, other.metrics))
+    text = " ".join(methods.paragraphs).replace("\u202f", " ").replace("\u2009", " ")
+    assert "24 motion parameters and anatomical CompCor (all components, combined mask)" in text
+    assert (
+        "framewise displacement above 0.5 mm or standardised DVARS above 1.5, with 2 after each "
+        "and kept segments of fewer than 5 volumes, were censored" in text
+    )
 
 
 def test_citations_are_numbered_as_they_come():

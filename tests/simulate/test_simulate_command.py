@@ -91,6 +91,9 @@ def test_runs_parse_and_lie_on_the_grid_of_the_masks(root: Path) -> None:
         assert len(confounds) == image.shape[3]
         assert np.isnan(confounds["framewise_displacement"][0])
         assert not confounds.iloc[1:].isna().any(axis=None)
+        meta = json.loads(Path(f"{stem}_desc-confounds_timeseries.json").read_text())
+        assert list(meta) == [name for name in confounds if "comp_cor" in name]
+        assert {component["Mask"] for component in meta.values()} == {"combined"}
     first_line = Path(f"{stem}_desc-confounds_timeseries.tsv").read_text().splitlines()[1]
     assert "n/a" in first_line.split("\t")
 

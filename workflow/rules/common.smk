@@ -163,7 +163,10 @@ def corrected(wildcards):
         return {
             "bold": list(run.bold),
             "confounds": optional(run.confounds),
-            "confounds_json": optional(run.confounds_json),
+            # The strategies choose by it.
+            "confounds_json": optional(
+                run.confounds_json if STUDY.preprocess.strategy.names else None
+            ),
         }
     return {
         "bold": [realigned(run, "realigned_bold.nii.gz")],
