@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from braindecode_clip import __version__
-from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.config.decode import MLPConfig, RidgeConfig
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.preprocess import CensorConfig, PreprocessConfig, StrategyConfig
+from braindecode_clip.config.realign import RealignConfig
 from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.config.voxels import SplitConfig
 from braindecode_clip.report.content import Counts, Inputs
+from braindecode_clip.report.methods_betas import betas_sentences
 from braindecode_clip.report.numbers import THIN, count, percent, plain
 from braindecode_clip.report.results import Order
 from braindecode_clip.report.sources import Citations
@@ -54,7 +55,11 @@ def methods_text(inputs: Inputs, order: Order) -> Methods:
     study = inputs.study
     paragraphs = [
         _data(study, order),
-        [*_preprocess(study.preprocess, cite), *_betas(study.betas, cite)],
+        [
+            *_realign(study.realign, cite),
+            *_preprocess(study.preprocess, cite),
+            *betas_sentences(study.betas, cite),
+        ],
         _voxels(inputs, cite),
         [_targets(encoder, cite) for encoder in study.encoders] + _decoders(study, cite),
         _identification(inputs, cite),
@@ -81,6 +86,20 @@ def _data(study: StudyConfig, order: Order) -> list[str]:
         f"{count(made.n_test_pictures)} test pictures {made.test_repeats} times (one picture "
         f"every {plain(made.trial_s)}{THIN}s, repetition time {plain(made.tr_s)}{THIN}s).",
     ]
+
+
+def _realign(options: RealignConfig, cite: Citations) -> list[str]:
+    if not options.enabled:
+        return []
+    steps = []
+    if options.motion:
+        steps.append(
+            "rigid head motion, against one reference image of each subject's first run, with "
+            f"SimpleITK {cite('simpleitk')}"
+        )
+    if options.slice_timing:
+        steps.append("slice timing, by cubic splines in time")
+    return [f"Raw runs were corrected for {_and(steps)}; not for susceptibility distortion."]
 
 
 def _preprocess(options: PreprocessConfig, cite: Citations) -> list[str]:
@@ -147,30 +166,6 @@ def _censoring(options: CensorConfig) -> list[str]:
     return [
         f"Volumes with {' or '.join(limits)}{also} were censored: cleaning, scaling and the models "
         "of the trials leave them out."
-    ]
-
-
-def _betas(options: BetasConfig, cite: Citations) -> list[str]:
-    if options.method == "average":
-        return [
-            "The response to a trial is the mean of the volumes from "
-            f"{plain(options.window.start_s)}{THIN}s after its onset to "
-            f"{plain(options.window.end_after_offset_s)}{THIN}s after its offset."
-        ]
-    name, source = {"spm": ("SPM's", "spm_hrf"), "glover": ("Glover's", "glover")}[options.hrf]
-    if options.method == "lsa":
-        return [
-            "Single-trial responses were estimated by least squares all (LSA), one model with a "
-            f"regressor for every trial {cite('lsa')}, with {name} canonical haemodynamic "
-            f"response {cite(source)}."
-        ]
-    others = "one regressor"
-    if options.others == "by_condition":
-        others += " for each condition"
-    return [
-        "Single-trial responses were estimated by least squares separate (LSS), one model a "
-        f"trial with all other trials in {others} {cite('lss')}, with {name} canonical "
-        f"haemodynamic response {cite(source)}."
     ]
 
 

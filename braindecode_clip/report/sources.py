@@ -28,6 +28,14 @@ SOURCES = {
     "contrastive learning and diffusion priors. NeurIPS 2023. arXiv:2305.18274",
     "snakemake": "Mölder F et al. (2021). Sustainable data analysis with Snakemake. "
     "F1000Research 10:33. doi:10.12688/f1000research.29032.2",
+    "simpleitk": "Lowekamp BC, Chen DT, Ibáñez L, Blezek D (2013). The design of SimpleITK. "
+    "Frontiers in Neuroinformatics 7:45. doi:10.3389/fninf.2013.00045",
+    "glmdenoise": "Kay KN et al. (2013). GLMdenoise: a fast, automated technique for denoising "
+    "task-based fMRI data. Frontiers in Neuroscience 7:247. doi:10.3389/fnins.2013.00247",
+    "glmsingle": "Prince JS et al. (2022). Improving the accuracy of single-trial fMRI response "
+    "estimates using GLMsingle. eLife 11:e77599. doi:10.7554/eLife.77599",
+    "ar1": "Worsley KJ et al. (2002). A general statistical analysis for fMRI data. NeuroImage "
+    "15(1):1–15. doi:10.1006/nimg.2001.0933",
     "lss": "Mumford JA, Turner BO, Ashby FG, Poldrack RA (2012). Deconvolving BOLD activation in "
     "event-related designs for multivoxel pattern classification analyses. NeuroImage "
     "59(3):2636–2643. doi:10.1016/j.neuroimage.2011.08.076",

@@ -225,6 +225,43 @@ def test_methods_follow_the_config(words, small):
     assert cited == set(range(1, len(methods.references) + 1))
 
 
+@pytest.mark.parametrize(
+    ("betas", "wanted", "unwanted"),
+    [
+        ({"hrf": "glover + derivative"}, ["Glover's", "its derivative in time"], ["These choices"]),
+        ({"hrf": "spm + derivative + dispersion"}, ["in time and dispersion"], ["autoregression"]),
+        ({"hrf": "fir", "noise_model": "ar1"}, ["from 4 to 8", "autoregression"], ["library"]),
+        (
+            {"method": "lsa", "hrf": "library", "noise_regressors": "auto", "shrinkage": "ridge"},
+            ["library of 20", "up to 8", "ridge penalty", "training stimuli alone"],
+            ["SPM"],
+        ),
+        (
+            {"noise_regressors": 3, "tune": {"trials": "all"}},
+            ["(3 a subject", "test stimuli among them"],
+            ["ridge penalty"],
+        ),
+    ],
+)
+def test_methods_name_every_option_of_the_betas(words, betas, wanted, unwanted):
+    study, _ = words
+    other = read_inputs(
+        parse_study({**study.config, "betas": betas}, where="study"), study.listing, where="list"
+    )
+    methods = methods_text(other, Order.of(other.study, other.metrics))
+    text = methods.paragraphs[1].replace("\u2009", " ")
+    assert all(part in text for part in wanted)
+    assert not any(part in text for part in unwanted)
+
+
+def test_methods_name_realigning(words):
+    study, _ = words
+    config = {**study.config, "realign": {"enabled": True}, "betas": {"slice_time_ref": 0.5}}
+    other = read_inputs(parse_study(config, where="study"), study.listing, where="list")
+    text = " ".join(methods_text(other, Order.of(other.study, other.metrics)).paragraphs)
+    assert "rigid head motion" in text and "slice timing" in text and "SimpleITK" in text
+
+
 def test_methods_name_strategies_and_censoring(words, small):
     study, _ = words
     strategy = {"names": ["motion24", "acompcor"], "n_compcor": "all"}
