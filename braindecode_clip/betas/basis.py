@@ -98,7 +98,7 @@ def event_basis(
         Delays of the model "fir".
     """
     if hrf == "fir":
-        return _fir_basis(onsets_s, durations_s, grid, fir)
+        return _fir_basis(onsets_s, grid, fir)
     if hrf == "library":
         kernels = library_kernels(step_s=grid.step_s)
         columns = [event_regressors(onsets_s, durations_s, grid=grid, kernel=k) for k in kernels]
@@ -116,11 +116,12 @@ def event_basis(
     return EventBasis(functions[None], contrast)
 
 
-def _fir_basis(
-    onsets_s: np.ndarray, durations_s: np.ndarray, grid: FineGrid, fir: FirConfig
-) -> EventBasis:
+def _fir_basis(onsets_s: np.ndarray, grid: FineGrid, fir: FirConfig) -> EventBasis:
     n_steps = grid.oversampling
     tr_s = grid.step_s * n_steps
+    # Weights are responses at delays from the onset, however long an event lasts; an event of one
+    # TR makes regressors of height 1, tents where the onset lies between volumes.
+    durations_s = np.full(len(onsets_s), tr_s)
     delays = np.arange(int(np.ceil(fir.length_s / tr_s - 1e-9)))
     inside = (delays * tr_s >= fir.start_s - 1e-9) & (delays * tr_s <= fir.end_s + 1e-9)
     if not inside.any():

@@ -26,6 +26,7 @@ def estimate_subject(
     high_pass_hz: float | None = HIGH_PASS_HZ,
     first_volume_s: float = 0.0,
     seen: Collection[str] | None = None,
+    use_labels: bool = True,
     **options: Any,
 ) -> tuple[list[Betas], Tuning | None]:
     """Estimate the trials of all runs, with what is best chosen from all of them.
@@ -49,7 +50,11 @@ def estimate_subject(
     high_pass_hz, first_volume_s
         As in :func:`~braindecode_clip.betas.estimate_single_trials`.
     seen : collection of str, optional
-        Stimuli whose trials the choices may see, e.g. those of the training set; all by default.
+        Stimuli whose trials the choices may see, e.g. those of the training set; all by default,
+        which is leakage where test trials are among them and ``use_labels`` is true.
+    use_labels : bool
+        Whether the choices may know which trials show the same stimulus. Without labels runs are
+        predicted by the response to all trials alone, and penalties are chosen by likelihood.
     **options
         Fields of :class:`~braindecode_clip.config.betas.BetasConfig`, e.g.
         ``method="lsa", hrf="library", noise_regressors="auto", shrinkage="ridge"``.
@@ -94,7 +99,7 @@ def estimate_subject(
             RunToTune(item, run, run.mean(axis=0), run=f"{number:02d}")
             for number, (item, run) in enumerate(zip(inputs, arrays, strict=True), 1)
         ]
-        tuning = tune_subject(runs, config=config, seen=seen)
+        tuning = tune_subject(runs, config=config, seen=seen, use_labels=use_labels)
     betas = [
         estimate_inputs(
             item,

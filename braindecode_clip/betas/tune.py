@@ -51,6 +51,7 @@ def tune_subject(
     *,
     config: BetasConfig,
     seen: Collection[str] | None = None,
+    use_labels: bool = True,
     subject: str = "",
     space: VoxelSpace | None = None,
 ) -> Tuning:
@@ -63,6 +64,9 @@ def tune_subject(
     config : BetasConfig
     seen : collection of str, optional
         Stimuli whose trials the choices may see; all by default.
+    use_labels : bool
+        Whether the choices may know which trials show the same stimulus. Where test trials are
+        seen they must not.
     subject : str
     space : VoxelSpace, optional
         Where the voxels lie.
@@ -86,15 +90,20 @@ def tune_subject(
             "shrinkage that need no tuning."
         )
     info: dict[str, Any] = {"n_runs": len(tuned), "n_runs_seen": len(fitted)}
+    shown = np.unique(np.concatenate([run.labels for run in fitted]))
+    if not use_labels:
+        for run in fitted:
+            run.labels = np.full(len(run.labels), "")
     conditions = repeated_conditions([run.labels for run in fitted])
     info["n_conditions"] = len(conditions.names)
     info["choices_by"] = (
         "prediction of left-out runs: the response to all trials and to the conditions that "
         "come in several runs"
         if len(conditions.names)
-        else "prediction of left-out runs: the response to all trials alone, since no stimulus "
-        "comes in two runs"
+        else "prediction of left-out runs: the response to all trials alone, since "
+        + ("no stimulus comes in two runs" if use_labels else "no label may be used")
     )
+    info["labels_used"] = use_labels
     with milestone(logger, "responses chosen") as note:
         hrf_index, r2 = choose_responses(fitted, conditions.matrices)
         note(f"{len(r2)} voxels, {int((r2 > 0).sum())} of them predicted by other runs")
@@ -118,8 +127,7 @@ def tune_subject(
             mean_response, penalty, by = choose_penalties(fitted, hrf_index, config=config)
             info["penalties_by"] = by
             note(f"{by}, median {np.median(penalty):.3g}")
-    if regressors:
-        info["transductive"] = ["noise_regressors"]
+    info["transductive"] = _transductive(config, labelled=use_labels, noise=bool(regressors))
     return Tuning(
         subject=subject,
         hrf_index=hrf_index,
@@ -132,10 +140,19 @@ def tune_subject(
             for run, columns in zip(tuned, regressors, strict=bool(regressors))
         ),
         curve=curve,
-        seen=np.unique(np.concatenate([run.labels for run in fitted])),
+        seen=shown,
         space=space,
         info=info,
     )
+
+
+def _transductive(config: BetasConfig, *, labelled: bool, noise: bool) -> list[str]:
+    """Name the choices that see test trials, though never their labels."""
+    found = ["noise_regressors"] if noise else []
+    if not labelled:
+        found += ["hrf"] if config.hrf == "library" else []
+        found += ["shrinkage"] if config.shrinkage != "none" else []
+    return found
 
 
 def choose_responses(

@@ -37,7 +37,8 @@ def tune(
     stimuli: Annotated[
         Path | None,
         typer.Option(
-            help="Table with stimulus_id and split: the choices see training stimuli alone."
+            help="Table with stimulus_id and split: the choices see training stimuli alone. "
+            "Without it they see all trials, and no label."
         ),
     ] = None,
     options: Annotated[
@@ -107,7 +108,13 @@ def _tune(
             _run_to_tune(run, path, config=config) for run, path in zip(opened, events, strict=True)
         ]
         return tune_subject(
-            runs, config=config, seen=seen, subject=subjects[0], space=opened[0].space
+            runs,
+            config=config,
+            seen=seen,
+            # Without a table nothing says which trials are for training.
+            use_labels=seen is not None or config.tune.trials == "all",
+            subject=subjects[0],
+            space=opened[0].space,
         )
 
 

@@ -39,13 +39,13 @@ class WindowConfig(Section):
 
 
 class FirConfig(Section):
-    """The finite impulse response model: one weight for each volume after an onset."""
+    """The finite impulse response model: one weight for each TR after an onset."""
 
     length_s: float = Field(
         default=16.0,
         gt=0,
-        description="Delays are modelled up to this many seconds after the onset, one a TR. "
-        "Default 16.",
+        description="Delays are modelled up to this many seconds after the onset, one a TR, "
+        "whatever the duration of the event: for blocks take more than their length. Default 16.",
     )
     start_s: float = Field(
         default=4.0,
@@ -64,8 +64,11 @@ class TuneConfig(Section):
     trials: Literal["train", "all"] = Field(
         default="train",
         description="Trials that the choices may see: train (default), those of training "
-        "stimuli by the stimulus table (all where there is no table, and the provenance says "
-        "so), or all. Trials of other stimuli are modelled as nuisance in every comparison.",
+        "stimuli by the stimulus table; trials of other stimuli are modelled as nuisance in every "
+        "comparison. Without a table, and where a split holds out runs or categories, nothing "
+        "tells training trials apart: all trials are seen, but no label is used, and the tuning "
+        "says that it is transductive. all: all trials with their labels, which is leakage where "
+        "test trials are among them.",
     )
     label: Literal["auto", "stimulus_id", "trial_type"] = Field(
         default="auto",

@@ -58,7 +58,7 @@ def methods_text(inputs: Inputs, order: Order) -> Methods:
         [
             *_realign(study.realign, cite),
             *_preprocess(study.preprocess, cite),
-            *betas_sentences(study.betas, cite),
+            *betas_sentences(study.betas, cite, by_stimulus=_splits_by_stimulus(study)),
         ],
         _voxels(inputs, cite),
         [_targets(encoder, cite) for encoder in study.encoders] + _decoders(study, cite),
@@ -69,6 +69,11 @@ def methods_text(inputs: Inputs, order: Order) -> Methods:
         ],
     ]
     return Methods(tuple(" ".join(sentences) for sentences in paragraphs), cite.references)
+
+
+def _splits_by_stimulus(study: StudyConfig) -> bool:
+    has_table = study.source == "simulate" or study.stimuli is not None
+    return has_table and all(split.scheme == "stimulus" for split in study.splits)
 
 
 def _data(study: StudyConfig, order: Order) -> list[str]:

@@ -9,8 +9,16 @@ from braindecode_clip.report.sources import Citations
 _NAMES = {"spm": ("SPM's", "spm_hrf"), "glover": ("Glover's", "glover")}
 
 
-def betas_sentences(options: BetasConfig, cite: Citations) -> list[str]:
-    """Say how the responses to single trials were estimated."""
+def betas_sentences(options: BetasConfig, cite: Citations, *, by_stimulus: bool) -> list[str]:
+    """Say how the responses to single trials were estimated.
+
+    Parameters
+    ----------
+    options : BetasConfig
+    cite : Citations
+    by_stimulus : bool
+        Whether a stimulus table told the tuning which trials are for training.
+    """
     if options.method == "average":
         first = (
             "The response to a trial is the mean of the volumes from "
@@ -36,7 +44,7 @@ def betas_sentences(options: BetasConfig, cite: Citations) -> list[str]:
             "Noise was modelled as an autoregression of order 1, with a coefficient for each "
             f"voxel and run {cite('ar1')}."
         )
-    return [*sentences, *_tuning(options, cite)]
+    return [*sentences, *_tuning(options, cite, by_stimulus)]
 
 
 def _response(options: BetasConfig, cite: Citations) -> str:
@@ -59,7 +67,7 @@ def _response(options: BetasConfig, cite: Citations) -> str:
     return f"{text} and its derivative in time" if derivatives else text
 
 
-def _tuning(options: BetasConfig, cite: Citations) -> list[str]:
+def _tuning(options: BetasConfig, cite: Citations, by_stimulus: bool) -> list[str]:
     sentences = []
     if options.noise_regressors:
         number = str(options.noise_regressors)
@@ -77,8 +85,10 @@ def _tuning(options: BetasConfig, cite: Citations) -> list[str]:
             "stimulus in other runs, or by likelihood where nothing repeats."
         )
     if options.needs_tuning:
-        seen = "trials of training stimuli alone, where a stimulus table names them"
+        seen = "trials of training stimuli alone"
         if options.tune.trials == "all":
-            seen = "all trials, test stimuli among them"
+            seen = "all trials with their labels, test stimuli among them"
+        elif not by_stimulus:
+            seen = "all trials, those of test runs among them, but no labels (transductive)"
         sentences.append(f"These choices saw {seen}.")
     return sentences

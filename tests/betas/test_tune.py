@@ -134,6 +134,25 @@ def test_without_repeats_the_runs_are_predicted_by_the_common_response():
     assert correlation(betas, subject) > correlation(lss(subject), subject) + 0.05
 
 
+def test_without_labels_nothing_depends_on_them(subject):
+    options = {"tr_s": TR_S, "use_labels": False, **FULL}
+    _, expected = estimate_subject(subject.signals, subject.events, **options)
+    rng = np.random.default_rng(6)
+    shuffled = [
+        table.assign(stimulus_id=rng.permutation(table["stimulus_id"])) for table in subject.events
+    ]
+    _, found = estimate_subject(subject.signals, shuffled, **options)
+    for name in ("hrf_index", "penalty", "mean_response", "r2", "noise_pool"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert expected.info["penalties_by"] == "likelihood"
+    assert "no label may be used" in expected.info["choices_by"]
+    assert set(expected.info["transductive"]) >= {"hrf", "shrinkage"}
+    assert len(expected.seen) > 0
+    # With labels they would.
+    _, labelled = estimate_subject(subject.signals, shuffled, tr_s=TR_S, **FULL)
+    assert not np.array_equal(labelled.penalty, expected.penalty)
+
+
 def test_every_option_stands_alone_and_combined(subject):
     plain = correlation(lss(subject), subject)
     small = simulate(n_voxels=120, seed=1)

@@ -129,6 +129,7 @@ def test_the_betas_use_them(study, tmp_path):
         events,
         tr_s=2.0,
         high_pass_hz=None,
+        use_labels=False,
         method="lsa",
         hrf="library",
         noise_regressors="auto",
@@ -136,7 +137,7 @@ def test_the_betas_use_them(study, tmp_path):
     )
     # The noise regressors went through float32.
     np.testing.assert_allclose(found.data, expected[1].data, atol=1e-4)
-    assert found.info["tuning"]["penalties_by"] == "repeats"
+    assert found.info["tuning"]["penalties_by"] == "likelihood"
     assert found.r2.shape == (120,)
     assert len(read_provenance(tmp_path / "betas.h5")["inputs"]) == 3
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from braindecode_clip.artifacts import Retrieval
+from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.config.study import parse_study
 from braindecode_clip.report import numbers
 from braindecode_clip.report.brains import MapStyle, brain_figure
@@ -17,6 +18,7 @@ from braindecode_clip.report.figures import Dot, accuracy_figure, pool_figure
 from braindecode_clip.report.headline import headlines
 from braindecode_clip.report.inputs import read_inputs
 from braindecode_clip.report.methods import methods_text
+from braindecode_clip.report.methods_betas import betas_sentences
 from braindecode_clip.report.results import Order, is_clear, is_share
 from braindecode_clip.report.sources import SOURCES, Citations
 from braindecode_clip.report.tables import metrics_table
@@ -252,6 +254,12 @@ def test_methods_name_every_option_of_the_betas(words, betas, wanted, unwanted):
     text = methods.paragraphs[1].replace("\u2009", " ")
     assert all(part in text for part in wanted)
     assert not any(part in text for part in unwanted)
+
+
+def test_methods_say_that_a_tuning_without_a_table_sees_test_runs():
+    options = BetasConfig(method="lsa", shrinkage="ridge")
+    text = " ".join(betas_sentences(options, Citations(), by_stimulus=False))
+    assert "no labels (transductive)" in text and "training stimuli" not in text
 
 
 def test_methods_name_realigning(words):

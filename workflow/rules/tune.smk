@@ -1,3 +1,6 @@
+# The stimulus table tells training trials apart where every split is by stimulus; a split that
+# holds out runs or categories tests on trials of its training stimuli, so no label may be used.
+BY_STIMULUS = all(split.scheme == "stimulus" for split in SPLITS.values())
 TUNED = f"{RESULTS}/tune/sub-{{subject}}/sub-{{subject}}"
 TUNING = f"{TUNED}_tuning.h5"
 
@@ -9,7 +12,7 @@ rule tune:
             for name in subject_runs(wildcards)
         ],
         events=lambda wildcards: [RUNS[name].events for name in subject_runs(wildcards)],
-        stimuli=optional(STIMULI),
+        stimuli=optional(STIMULI if BY_STIMULUS else None),
     output:
         tuning=TUNING,
         maps=[f"{TUNED}_{name}.{MAP_ENDING}" for name in ("peak", "r2", "penalty")],
