@@ -25,6 +25,8 @@ class VoxelMaps:
     ----------
     reliability : ndarray (n_voxels,) float32
         Split-half reliability, as in :class:`VoxelSet`.
+    ncsnr : ndarray (n_voxels,) float32
+        Signal-to-noise ratio of single trials, as in :class:`VoxelSet`.
     noise_ceiling : ndarray (n_voxels,) float32
         % variance, as in :class:`VoxelSet`.
     pattern : ndarray (n_voxels,) float32
@@ -32,6 +34,7 @@ class VoxelMaps:
     """
 
     reliability: np.ndarray
+    ncsnr: np.ndarray
     noise_ceiling: np.ndarray
     pattern: np.ndarray
 
@@ -171,6 +174,7 @@ def voxel_maps(
     np.divide(total, n_folds, out=pattern, where=n_folds > 0)
     return VoxelMaps(
         reliability=voxels.reliability,
+        ncsnr=voxels.ncsnr,
         noise_ceiling=voxels.noise_ceiling,
         pattern=pattern.astype(np.float32),
     )

@@ -100,6 +100,9 @@ class VoxelSet:
     reliability : ndarray (n_voxels,) float32
         Split-half reliability of the repeated stimuli in the data of the first fold's train
         part; NaN where nothing repeats.
+    ncsnr : ndarray (n_voxels,) float32
+        NSD's signal-to-noise ratio of single trials, from all repeats, for reporting only; NaN
+        where nothing repeats.
     noise_ceiling : ndarray (n_voxels,) float32
         NSD's noise ceiling (% variance) from all repeats, for reporting only; NaN where nothing
         repeats.
@@ -114,12 +117,13 @@ class VoxelSet:
     folds: tuple[Fold, ...]
     space: VoxelSpace
     reliability: np.ndarray
+    ncsnr: np.ndarray
     noise_ceiling: np.ndarray
     table: pd.DataFrame
 
     def __post_init__(self) -> None:
         problems = Problems(f"VoxelSet sub-{self.subject} roi-{self.roi}")
-        for name in ("reliability", "noise_ceiling"):
+        for name in ("reliability", "ncsnr", "noise_ceiling"):
             if getattr(self, name).shape != (self.space.n_voxels,):
                 problems.add(f"'{name}' must have one number for each voxel.")
         if not self.folds:

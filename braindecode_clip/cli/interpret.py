@@ -26,6 +26,9 @@ def interpret(
         Path, typer.Option(help="The embeddings that the decoder was trained on.")
     ],
     out_reliability: Annotated[Path, typer.Option(help="Map to write: split-half reliability.")],
+    out_ncsnr: Annotated[
+        Path, typer.Option(help="Map to write: signal-to-noise ratio of single trials (ncsnr).")
+    ],
     out_noise_ceiling: Annotated[
         Path, typer.Option(help="Map to write: noise ceiling, % variance.")
     ],
@@ -74,6 +77,7 @@ def interpret(
     space = voxel_set.space
     for path, values in (
         (out_reliability, maps.reliability),
+        (out_ncsnr, maps.ncsnr),
         (out_noise_ceiling, maps.noise_ceiling),
         (out_pattern, maps.pattern),
     ):

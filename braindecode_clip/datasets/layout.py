@@ -13,7 +13,7 @@ MATRIX = ("roi", "split")
 FIT = (*MATRIX, "encoder", "decoder")
 RANKING = (*FIT, "gallery")
 #: Maps end as the input's space asks: nii.gz for volumes, dscalar.nii for data on surfaces.
-MAPS = ("reliability", "noise_ceiling", "pattern")
+MAPS = ("reliability", "ncsnr", "noise_ceiling", "pattern")
 #: The ending of each kind of file, with its stage and its labels.
 ENDINGS = {
     "voxels": ("voxels", MATRIX, "voxels.h5"),
@@ -24,6 +24,7 @@ ENDINGS = {
     "metrics": ("evaluate", RANKING, "metrics.json"),
     "metrics_table": ("evaluate", RANKING, "metrics.tsv"),
     "reliability": ("interpret", FIT, "reliability"),
+    "ncsnr": ("interpret", FIT, "ncsnr"),
     "noise_ceiling": ("interpret", FIT, "noiseceiling"),
     "pattern": ("interpret", FIT, "pattern"),
     "dimensions": ("interpret", FIT, "dimensions.tsv"),

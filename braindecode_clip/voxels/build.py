@@ -14,6 +14,7 @@ from braindecode_clip.voxels.pool import Pool, pool_trials
 from braindecode_clip.voxels.reliability import (
     MIN_STIMULI,
     noise_ceiling,
+    noise_ceiling_snr,
     select_reliable,
     split_half_reliability,
 )
@@ -76,6 +77,7 @@ def build_voxel_set(
             rows.append(
                 _count(pool, fold, name=name, trials=trials) | dropped | _roi_counts(pool, mask)
             )
+    ncsnr = noise_ceiling_snr(pool.data, pool.label)
     mean_inverse_n = float(np.mean(1 / folds[0].test.n_repeats))
     return VoxelSet(
         subject=pool.subject,
@@ -85,7 +87,8 @@ def build_voxel_set(
         folds=tuple(folds),
         space=pool.space,
         reliability=reliability,
-        noise_ceiling=noise_ceiling(pool.data, pool.label, mean_inverse_n=mean_inverse_n),
+        ncsnr=ncsnr,
+        noise_ceiling=noise_ceiling(ncsnr, mean_inverse_n=mean_inverse_n),
         table=pd.DataFrame(rows),
     )
 

@@ -45,36 +45,59 @@ def split_half_reliability(data: np.ndarray, label: np.ndarray) -> np.ndarray:
     return np.where(valid, corrected, np.nan).astype(np.float32)
 
 
-def noise_ceiling(data: np.ndarray, label: np.ndarray, *, mean_inverse_n: float) -> np.ndarray:
-    """Return the variance that a perfect model could explain, in percent (NSD's definition).
+def noise_ceiling_snr(data: np.ndarray, label: np.ndarray) -> np.ndarray:
+    r"""Return NSD's signal-to-noise ratio of single-trial responses (ncsnr).
 
-    With the noise variance of a single trial, σ_n² (the mean over repeated stimuli of the
-    variance over repeats), and the signal variance σ_s² = max(σ_total² - σ_n², 0),
+    With the noise variance of a single trial, :math:`\sigma_n^2` (the mean over repeated stimuli
+    of the variance over their repeats, divisor n - 1), and the variance of all trials,
 
-        ncsnr = σ_s / σ_n ,   NC = 100 · ncsnr² / (ncsnr² + 1/n)
+    .. math:: \mathrm{ncsnr} = \sigma_s / \sigma_n, \qquad
+        \sigma_s^2 = \max(\sigma_\mathrm{total}^2 - \sigma_n^2, 0)
 
-    for responses averaged over n repeats (Allen et al., Nat. Neurosci. 25:116, 2022, Methods,
-    "Noise ceiling estimation").
+    (Allen et al., Nat. Neurosci. 25:116, 2022, Methods, "Noise ceiling estimation").
 
     Parameters
     ----------
     data : ndarray (n_trials, n_voxels)
     label : ndarray (n_trials,) str
-    mean_inverse_n : float
-        Mean of 1/n over the averaged responses.
 
     Returns
     -------
     ndarray (n_voxels,) float32
-        0 to 100; NaN where no stimulus repeats.
+        0 or above; NaN where no stimulus repeats, and in voxels with signal but no noise.
     """
     repeats = [rows for rows in _rows_of(label) if len(rows) > 1]
     if not repeats:
         return np.full(data.shape[1], np.nan, dtype=np.float32)
     noise = np.mean([data[rows].var(axis=0, ddof=1, dtype=np.float64) for rows in repeats], axis=0)
     signal = np.maximum(data.var(axis=0, ddof=1, dtype=np.float64) - noise, 0)
-    total = signal + noise * mean_inverse_n
-    return (100 * signal / np.where(total > 0, total, 1)).astype(np.float32)
+    ratio = np.where(signal > 0, np.nan, 0.0)
+    np.divide(signal, noise, out=ratio, where=noise > 0)
+    return np.sqrt(ratio).astype(np.float32)
+
+
+def noise_ceiling(ncsnr: np.ndarray, *, mean_inverse_n: float) -> np.ndarray:
+    r"""Return the variance that a perfect model could explain, in percent (NSD's definition).
+
+    .. math:: \mathrm{NC} = 100 \, \frac{\mathrm{ncsnr}^2}{\mathrm{ncsnr}^2 + 1/n}
+
+    for responses averaged over n repeats (Allen et al., Nat. Neurosci. 25:116, 2022, Methods,
+    "Noise ceiling estimation").
+
+    Parameters
+    ----------
+    ncsnr : ndarray (n_voxels,)
+        From :func:`noise_ceiling_snr`.
+    mean_inverse_n : float
+        Mean of 1/n over the averaged responses.
+
+    Returns
+    -------
+    ndarray (n_voxels,) float32
+        0 to 100; NaN where ncsnr is.
+    """
+    signal = np.square(ncsnr.astype(np.float64))
+    return (100 * signal / (signal + mean_inverse_n)).astype(np.float32)
 
 
 def select_reliable(

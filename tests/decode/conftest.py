@@ -83,6 +83,7 @@ def make_set(folds, *, unit="stimulus", n_voxels):
         ),
         space=space,
         reliability=np.full(n_voxels, np.nan, np.float32),
+        ncsnr=np.full(n_voxels, np.nan, np.float32),
         noise_ceiling=np.full(n_voxels, np.nan, np.float32),
         table=pd.DataFrame({"fold": [name for name, _, _ in folds]}),
     )

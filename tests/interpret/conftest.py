@@ -66,6 +66,7 @@ def make_voxels() -> Callable[..., tuple[VoxelSet, Embeddings]]:
             folds=tuple(folds),
             space=VoxelSpace(affine, np.array(SHAPE), ijk),
             reliability=reliability,
+            ncsnr=reliability.astype(np.float32),
             noise_ceiling=(100 * reliability**2).astype(np.float32),
             table=pd.DataFrame({"what": ["trials"], "n": [n_stimuli]}),
         )

@@ -109,6 +109,7 @@ def test_informative_voxels_stand_out(make_voxels: Callable) -> None:
     assert maps.pattern[6:22].max() < 0.45
     assert np.isnan(maps.pattern[22:]).all()
     assert np.array_equal(maps.reliability, voxels.reliability, equal_nan=True)
+    assert np.array_equal(maps.ncsnr, voxels.ncsnr, equal_nan=True)
     assert np.array_equal(maps.noise_ceiling, voxels.noise_ceiling, equal_nan=True)
 
 

@@ -21,7 +21,13 @@ from braindecode_clip.io.tables import read_tsv
 from braindecode_clip.provenance import Provenance
 
 RECORD = Provenance(stage="test", options={}, inputs={}, seed=None, code_digest="0")
-OUTPUTS = ("reliability.nii.gz", "noise_ceiling.nii.gz", "pattern.nii.gz", "table.tsv")
+OUTPUTS = (
+    "reliability.nii.gz",
+    "ncsnr.nii.gz",
+    "noise_ceiling.nii.gz",
+    "pattern.nii.gz",
+    "table.tsv",
+)
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ def files(make_voxels: Callable, tmp_path: Path) -> Path:
 def call(
     folder: Path, *, voxels: str = "voxels", embeddings: str = "emb", options: str = ""
 ) -> int:
-    reliability, noise_ceiling, pattern, table = (folder / name for name in OUTPUTS)
+    reliability, ncsnr, noise_ceiling, pattern, table = (folder / name for name in OUTPUTS)
     return main(
         [
             "interpret",
@@ -56,6 +62,7 @@ def call(
             f"--embeddings={folder / embeddings}.h5",
             f"--options={options}",
             f"--out-reliability={reliability}",
+            f"--out-ncsnr={ncsnr}",
             f"--out-noise-ceiling={noise_ceiling}",
             f"--out-pattern={pattern}",
             f"--out-table={table}",
@@ -68,7 +75,7 @@ def test_maps_lie_on_the_grid_of_the_input(files: Path) -> None:
     voxels = load_artifact(files / "voxels.h5", VoxelSet)
     inside = np.zeros(tuple(voxels.space.shape), dtype=bool)
     inside[tuple(voxels.space.ijk.T)] = True
-    for name in OUTPUTS[:3]:
+    for name in OUTPUTS[:4]:
         image = nib.load(files / name)
         assert image.shape == inside.shape
         np.testing.assert_allclose(image.affine, voxels.space.affine)
@@ -76,7 +83,7 @@ def test_maps_lie_on_the_grid_of_the_input(files: Path) -> None:
     reliability = nib.load(files / OUTPUTS[0]).get_fdata(dtype=np.float32)
     found = reliability[tuple(voxels.space.ijk.T)]
     assert np.array_equal(found, voxels.reliability, equal_nan=True)
-    pattern = nib.load(files / OUTPUTS[2]).get_fdata()[tuple(voxels.space.ijk.T)]
+    pattern = nib.load(files / OUTPUTS[3]).get_fdata()[tuple(voxels.space.ijk.T)]
     assert pattern[:6].min() > pattern[6:22].max()
     assert np.isnan(pattern[22:]).sum() == 2
     table = read_tsv(files / "table.tsv", required=["dim", "correlation", "most", "least"])

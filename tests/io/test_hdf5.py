@@ -53,6 +53,7 @@ def make_voxel_set(rng: np.random.Generator) -> VoxelSet:
         folds=folds,
         space=make_space(7),
         reliability=np.array([0.1, np.nan, 0.3, 0.4, 0.5, 0.6, 0.7], dtype=np.float32),
+        ncsnr=np.full(7, np.nan, dtype=np.float32),
         noise_ceiling=np.full(7, np.nan, dtype=np.float32),
         table=pd.DataFrame({"part": ["train", "test"], "n": [6, 3], "share": [0.5, np.nan]}),
     )

@@ -179,6 +179,7 @@ def make_voxels(subject: str, roi: str, split: str, rng: np.random.Generator) ->
         folds=(fold,),
         space=space,
         reliability=(0.6 * depth + rng.normal(0, 0.08, len(inside))).astype(np.float32),
+        ncsnr=(depth + rng.uniform(0, 0.1, len(inside))).astype(np.float32),
         noise_ceiling=(55 * depth**2 + rng.uniform(0, 6, len(inside))).astype(np.float32),
         table=table,
     )

@@ -7,7 +7,12 @@ import pytest
 from braindecode_clip.artifacts import VoxelSet, VoxelSpace
 from braindecode_clip.config.voxels import SplitConfig, VoxelsConfig
 from braindecode_clip.errors import ConfigError, DataError, LeakageError
-from braindecode_clip.voxels import build_voxel_set, noise_ceiling, split_half_reliability
+from braindecode_clip.voxels import (
+    build_voxel_set,
+    noise_ceiling,
+    noise_ceiling_snr,
+    split_half_reliability,
+)
 
 STIMULUS = SplitConfig(name="stimulus")
 BY_RUN = SplitConfig(name="run", scheme="leave_one_run_out")
@@ -102,9 +107,9 @@ def test_reliability_is_of_train_and_selects(world):
 
 
 def test_noise_ceiling_is_of_all_trials_for_the_test_averages(world):
-    expected = noise_ceiling(
-        world.roi_data, world.labels, mean_inverse_n=np.mean([1 / 3, 1 / 3, 1 / 2, 1])
-    )
+    ncsnr = noise_ceiling_snr(world.roi_data, world.labels)
+    expected = noise_ceiling(ncsnr, mean_inverse_n=np.mean([1 / 3, 1 / 3, 1 / 2, 1]))
+    np.testing.assert_allclose(build(world).ncsnr, ncsnr, rtol=1e-6)
     np.testing.assert_allclose(build(world).noise_ceiling, expected, rtol=1e-6)
 
 

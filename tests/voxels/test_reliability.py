@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from braindecode_clip.voxels import noise_ceiling, split_half_reliability
+from braindecode_clip.voxels import noise_ceiling, noise_ceiling_snr, split_half_reliability
 from braindecode_clip.voxels.reliability import select_reliable
 
 
@@ -53,7 +53,7 @@ def test_reliability_of_noise_and_of_nothing():
 def test_noise_ceiling_is_the_share_of_signal(noise_sd, n):
     data, label = simulate(300, 3, noise_sd)
     truth = 100 / (1 + noise_sd**2 / n)
-    found = noise_ceiling(data, label, mean_inverse_n=1 / n)
+    found = noise_ceiling(noise_ceiling_snr(data, label), mean_inverse_n=1 / n)
     assert found.mean() == pytest.approx(truth, abs=1.5)
 
 
@@ -63,19 +63,23 @@ def test_noise_ceiling_by_the_published_formula():
     noise = np.mean([z[label == name].var(axis=0, ddof=1) for name in np.unique(label)], axis=0)
     ncsnr = np.sqrt(np.maximum(1 - noise, 0)) / np.sqrt(noise)
     expected = 100 * ncsnr**2 / (ncsnr**2 + 1 / 3)
-    np.testing.assert_allclose(
-        noise_ceiling(data, label, mean_inverse_n=1 / 3), expected, rtol=1e-4
-    )
+    found = noise_ceiling_snr(data, label)
+    np.testing.assert_allclose(found, ncsnr, rtol=1e-4)
+    np.testing.assert_allclose(noise_ceiling(found, mean_inverse_n=1 / 3), expected, rtol=1e-4)
 
 
 def test_noise_ceiling_bounds():
     rng = np.random.default_rng(3)
     noise = rng.standard_normal((60, 50)).astype(np.float32)
     noise[:, 0] = 4
-    found = noise_ceiling(noise, np.tile(np.arange(20).astype(str), 3), mean_inverse_n=1)
-    assert (found >= 0).all()
-    assert found[0] == 0
-    assert np.isnan(noise_ceiling(noise, np.arange(60).astype(str), mean_inverse_n=1)).all()
+    label = np.tile(np.arange(20).astype(str), 3)
+    # Signal without noise has no ratio.
+    noise[:, 1] = np.tile(np.arange(20), 3)
+    found = noise_ceiling_snr(noise, label)
+    assert found[0] == 0 and np.isnan(found[1])
+    assert (np.delete(found, 1) >= 0).all()
+    assert (np.delete(noise_ceiling(found, mean_inverse_n=1), 1) <= 100).all()
+    assert np.isnan(noise_ceiling_snr(noise, np.arange(60).astype(str))).all()
 
 
 def test_selection():

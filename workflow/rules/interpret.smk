@@ -6,6 +6,7 @@ rule interpret:
         embeddings=EMBEDDINGS,
     output:
         reliability=result("reliability"),
+        ncsnr=result("ncsnr"),
         noise_ceiling=result("noise_ceiling"),
         pattern=result("pattern"),
         table=result("dimensions"),
@@ -25,5 +26,6 @@ rule interpret:
         "braindecode-clip interpret --voxels {input.voxels:q} --decoder {input.decoder:q}"
         " --predictions {input.predictions:q} --embeddings {input.embeddings:q}"
         " --options {params.options:q} --out-reliability {output.reliability:q}"
+        " --out-ncsnr {output.ncsnr:q}"
         " --out-noise-ceiling {output.noise_ceiling:q} --out-pattern {output.pattern:q}"
         " --out-table {output.table:q} > {log:q} 2>&1"
