@@ -34,7 +34,7 @@ class SimulatedRuns:
     events: list[pd.DataFrame]
     """For each run onset and duration in seconds, trial_type, stimulus_id, in order of onset."""
     true_betas: list[np.ndarray]
-    """For each run (n_trials, n_voxels) float32, peak response to the trial, percent of the mean."""
+    """For each run (n_trials, n_voxels) float32: peak of each response, percent of the mean."""
     responsive: np.ndarray
     """(n_voxels,) bool; in all other voxels the true betas are 0."""
     hrf_peak_s: np.ndarray
