@@ -305,11 +305,14 @@ def _band(
 
 
 def _drifts(n_volumes: int, tr_s: float, n_voxels: int, rng: np.random.Generator) -> np.ndarray:
-    """A linear trend and cosines slower than 0.008 Hz, of unit variance."""
+    """A trend and cosines up to 0.008 Hz, the slow ones the largest, of unit variance.
+
+    The amplitude falls with the frequency, as in real runs. With cosines of one size much would
+    be left by GLMsingle's polynomials, which are fewer than the cosines of a 0.01 Hz high-pass.
+    """
     place = (np.arange(n_volumes) + 0.5) / n_volumes
-    n_cosines = max(1, int(2 * n_volumes * tr_s * 0.008))
-    basis = np.column_stack(
-        [place - 0.5] + [np.cos(np.pi * k * place) for k in range(1, n_cosines + 1)]
-    )
-    drifts = basis @ (rng.normal(size=(basis.shape[1], n_voxels)))
+    orders = np.arange(1, max(1, int(2 * n_volumes * tr_s * 0.008)) + 1)
+    cosines = np.cos(np.pi * orders * place[:, None]) / orders
+    basis = np.column_stack([place - 0.5, cosines])
+    drifts = basis @ rng.normal(size=(basis.shape[1], n_voxels))
     return drifts / drifts.std(axis=0)
