@@ -28,7 +28,7 @@ from measure import parse_arguments, print_table, side_by_side, write_figures
 from simulated_runs import NOISE_LEVELS, SimulatedRuns, simulate_runs
 from threadpoolctl import threadpool_limits
 
-from braindecode_clip.betas import estimate_single_trials
+from braindecode_clip.betas import estimate_single_trials, estimate_subject
 
 #: From simulated runs to betas (n_trials, n_voxels) by name, and what the method chose.
 Estimator = Callable[[SimulatedRuns], tuple[dict[str, np.ndarray], dict[str, object]]]
@@ -41,6 +41,29 @@ def one_model_a_run(runs: SimulatedRuns, method: str):
         for signals, events in zip(runs.signals, runs.events, strict=True)
     ]
     return {f"{method.upper()}, canonical HRF": np.concatenate(betas)}, {}
+
+
+def all_options(runs: SimulatedRuns, method: str):
+    """Estimate with everything: library, noise regressors, ridge, chosen over the runs."""
+    betas, tuning = estimate_subject(
+        runs.signals,
+        runs.events,
+        tr_s=runs.tr_s,
+        method=method,
+        hrf="library",
+        noise_regressors="auto",
+        shrinkage="ridge",
+    )
+    chosen = {
+        "n_components": tuning.info["n_noise_regressors"],
+        "n_noise_pool": int(tuning.noise_pool.sum()),
+        "responsive_in_noise_pool": int(tuning.noise_pool[runs.responsive].sum()),
+        "penalty_responsive": float(np.median(tuning.penalty[runs.responsive])),
+        "penalty_others": float(np.median(tuning.penalty[~runs.responsive])),
+        "n_voxels_of_hrf": np.bincount(tuning.hrf_index[runs.responsive], minlength=20).tolist(),
+    }
+    name = f"{method.upper()}, all options"
+    return {name: np.concatenate([run.data for run in betas])}, chosen
 
 
 def glmsingle(runs: SimulatedRuns, wanted: str = "bcd"):
@@ -160,13 +183,15 @@ def main() -> None:
     arguments = parse_arguments(__doc__)
     warnings.simplefilter("ignore")
     logging.getLogger("braindecode_clip").setLevel(logging.ERROR)
-    families, seeds, n_voxels = ["gamma", "inverse_logit"], [1, 2], 1000
+    families, seeds, n_voxels = ["gamma", "inverse_logit"], [1, 2, 3], 1000
     if arguments.quick:
         families, seeds, n_voxels = ["gamma"], [1], 200
 
     estimators: dict[str, Estimator] = {
         "LSS": partial(one_model_a_run, method="lss"),
         "LSA": partial(one_model_a_run, method="lsa"),
+        "LSS, all options": partial(all_options, method="lss"),
+        "LSA, all options": partial(all_options, method="lsa"),
     }
     has_glmsingle = importlib.util.find_spec("glmsingle") is not None
     if has_glmsingle:
@@ -180,7 +205,10 @@ def main() -> None:
         print(choice)
 
     runs = simulate_runs(n_voxels, seed=seeds[0])
-    timed = {"LSS, canonical HRF": partial(estimators["LSS"], runs)}
+    timed = {
+        "LSA, all options": partial(estimators["LSA, all options"], runs),
+        "LSS, canonical HRF": partial(estimators["LSS"], runs),
+    }
     if has_glmsingle:
         timed["GLMsingle type D"] = partial(glmsingle, runs, wanted="d")
     title = (

@@ -126,7 +126,7 @@ def _few_volumes(numbers: Mapping[str, Any]) -> Finding | None:
 def _collinear(numbers: Mapping[str, Any]) -> Finding | None:
     median, worst = numbers["vif_median"], numbers["vif_max"]
     median_high = median is not None and median > HIGH_MEDIAN_VIF
-    if not median_high and (worst is None or worst <= HIGH_VIF):
+    if numbers["shrunken"] or not (median_high or (worst is not None and worst > HIGH_VIF)):
         return None
     amount = (
         f"variance inflation of the {numbers['n_trials']} trials {_number(median)} in the median "
@@ -139,8 +139,8 @@ def _collinear(numbers: Mapping[str, Any]) -> Finding | None:
         "problem" if median_high else "warning",
         "Collinear trials",
         amount,
-        "space the trials further apart or at uneven times, estimate with 'method: lss', or join "
-        "trials that follow each other into one",
+        "space the trials further apart or at uneven times, estimate with 'method: lss' or "
+        "'shrinkage: ridge', or join trials that follow each other into one",
     )
 
 

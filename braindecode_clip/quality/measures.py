@@ -115,7 +115,10 @@ def measure_run(
             A-efficiency of the design, 0 to 1: n_trials over the summed variance of the trial
             estimates, relative to trials that stand alone.
         vif_median, vif_max
-            Variance inflation of the trials' regressors, 1 or more.
+            Variance inflation of the trials' regressors in least squares, 1 or more.
+        shrunken
+            Whether the responses are shrunk: what least squares would make of overlapping trials
+            does not matter then.
         r2_median, r2_p95
             Share of the variance, nuisance apart, that the responses explain, over voxels that
             vary; below 0 where they fit worse than nothing.
@@ -151,6 +154,7 @@ def measure_run(
         "efficiency": _number(info.get("efficiency")),
         "vif_median": _number(info.get("vif_median")),
         "vif_max": _number(info.get("vif_max")),
+        "shrunken": info.get("shrinkage", "none") != "none",
         **_percentiles(
             "r2",
             np.empty(0) if betas.r2 is None else betas.r2[~constant],

@@ -43,6 +43,8 @@ class Measure:
     meaning : str
     above, below, detail_above : float or None
         Limits.
+    unless : str
+        A flag of the run's numbers with which the limits do not hold.
     """
 
     head: str
@@ -53,6 +55,7 @@ class Measure:
     above: float | None = None
     below: float | None = None
     detail_above: float | None = None
+    unless: str = ""
 
 
 def _digits(digits: int) -> Callable[[Any], str]:
@@ -123,10 +126,12 @@ _MEASURES = (
         "vif_median",
         _digits(1),
         "Variance inflation: how many times the variance of a trial's estimate grows because "
-        "other trials and confounds overlap with it; 1 when it stands alone.",
+        "other trials and confounds overlap with it; 1 when it stands alone. Of least squares: "
+        "where responses are shrunk the limits do not hold.",
         detail="vif_max",
         above=HIGH_MEDIAN_VIF,
         detail_above=HIGH_VIF,
+        unless="shrunken",
     ),
     Measure(
         "Efficiency (%)",
@@ -224,8 +229,9 @@ def quality_table(subject: str, runs: Sequence[RunQuality]) -> Table:
 
 def _cell(numbers: dict[str, Any], item: Measure) -> Cell:
     value, second = numbers.get(item.key), numbers.get(item.detail)
-    mark = _mark(value, item.above, item.below)
-    second_mark = _mark(second, item.detail_above, None)
+    free = bool(numbers.get(item.unless))
+    mark = "" if free else _mark(value, item.above, item.below)
+    second_mark = "" if free else _mark(second, item.detail_above, None)
     return Cell(
         item.text(value) + mark,
         number=True,

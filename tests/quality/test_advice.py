@@ -86,6 +86,12 @@ def test_collinear_trials(signals, build, info, level):
     assert "method: lss" in sentence(quality)
 
 
+def test_overlap_does_not_matter_where_responses_are_shrunk(signals, build):
+    info = {"vif_median": 80.0, "vif_max": 412.0}
+    assert kinds(describe_run(signals, build[1](info=info))) == ["collinear"]
+    assert kinds(describe_run(signals, build[1](info=info | {"shrinkage": "ridge"}))) == []
+
+
 def test_many_censored_volumes(signals, betas):
     censored = signals.volumes.assign(censored=np.arange(150) < 31)
     quality = describe_run(replace(signals, volumes=censored), betas)

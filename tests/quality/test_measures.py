@@ -45,6 +45,7 @@ def expected_numbers(signals, betas, constant):
         "efficiency": betas.info["efficiency"],
         "vif_median": betas.info["vif_median"],
         "vif_max": betas.info["vif_max"],
+        "shrunken": False,
         "r2_median": r2.median(),
         "r2_p95": r2.quantile(0.95),
     }

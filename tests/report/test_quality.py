@@ -159,6 +159,9 @@ def test_one_trial_beyond_the_limit_is_marked(make_run):
     table = quality_table("01", [replace(run, numbers={**run.numbers, "vif_max": 10.5})])
     (cell,) = [cell for cell in table.rows[0] if cell.clear]
     assert cell.text == "1.4" and cell.detail.split() == ["10.5", "high"]
+    shrunken = {**run.numbers, "vif_max": 10.5, "shrunken": True}
+    table = quality_table("01", [replace(run, numbers=shrunken)])
+    assert not [cell for cell in table.rows[0] if cell.clear]
 
 
 def test_figures_stay_small(make_run):
