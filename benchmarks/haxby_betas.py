@@ -19,7 +19,7 @@ import yaml
 
 from braindecode_clip.artifacts import Signals
 from braindecode_clip.betas import estimate_run, tune_subject
-from braindecode_clip.betas.estimate import signals_inputs
+from braindecode_clip.betas.run_inputs import signals_inputs
 from braindecode_clip.betas.tuned_run import RunToTune
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.config.decode import RidgeConfig

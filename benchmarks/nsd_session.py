@@ -181,11 +181,19 @@ def run_command(*arguments: str | Path) -> dict[str, float]:
         return json.loads(figures.read_text()) | {"wall_s": wall_s}
 
 
+#: Everything that is chosen from all runs, with the labels of the stimuli.
+ALL_OPTIONS = (
+    "{method: lsa, hrf: library, noise_regressors: auto, shrinkage: ridge, tune: {trials: all}}"
+)
+
+
 def measure_session(session: Session, n_runs: int) -> dict[str, list[dict[str, float]]]:
     """Run the commands on all runs; the signals of all runs lie there until the session ends."""
     measured: dict[str, list[dict[str, float]]] = {"preprocess": [], "betas": []}
+    session_files = []
     for run in range(n_runs):
         paths = write_run(session, run)
+        session_files.append(paths)
         measured["preprocess"].append(
             run_command(
                 *("preprocess", "--bold", paths["bold"], "--mask", session.mask),
@@ -201,6 +209,19 @@ def measure_session(session: Session, n_runs: int) -> dict[str, list[dict[str, f
             )
         )
         paths["betas"].unlink()
+    tuning = session_files[0]["signals"].with_name("sub-01_tuning.h5")
+    arguments: list[object] = []
+    for paths in session_files:
+        arguments += ["--signals", paths["signals"], "--events", paths["events"]]
+    options = ("--options", ALL_OPTIONS)
+    measured["tune"] = [run_command("tune", *arguments, *options, "--out", tuning)]
+    last = session_files[-1]
+    measured["betas, all"] = [
+        run_command(
+            *("betas", "--signals", last["signals"], "--events", last["events"]),
+            *("--tuning", tuning, *options, "--out", last["betas"]),
+        )
+    ]
     return measured
 
 

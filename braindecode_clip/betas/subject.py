@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from braindecode_clip.artifacts import Betas, Tuning
-from braindecode_clip.betas.estimate import estimate_inputs, run_inputs
+from braindecode_clip.betas.estimate import estimate_inputs
 from braindecode_clip.betas.inputs import as_signals, parse_options
+from braindecode_clip.betas.run_inputs import run_inputs
 from braindecode_clip.betas.tune import tune_subject
 from braindecode_clip.betas.tuned_run import RunToTune
 from braindecode_clip.constants import HIGH_PASS_HZ

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from braindecode_clip.betas.estimate import RunInputs
 from braindecode_clip.betas.hrf import LIBRARY_REFERENCE
+from braindecode_clip.betas.run_inputs import RunInputs
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.errors import DataError
 from braindecode_clip.nuisance import project_out

@@ -119,7 +119,7 @@ def _tune(
 
 
 def _run_to_tune(run: Signals, events: Path, *, config: BetasConfig) -> RunToTune:
-    from braindecode_clip.betas.estimate import signals_inputs
+    from braindecode_clip.betas.run_inputs import signals_inputs
     from braindecode_clip.betas.tuned_run import RunToTune
     from braindecode_clip.io.tables import read_tsv
 

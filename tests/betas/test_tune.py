@@ -9,7 +9,7 @@ import pytest
 from braindecode_clip.betas import estimate_single_trials, estimate_subject
 from braindecode_clip.betas.basis import event_regressors, fine_grid
 from braindecode_clip.betas.hrf import library_kernels
-from braindecode_clip.betas.subject import run_inputs
+from braindecode_clip.betas.run_inputs import run_inputs
 from braindecode_clip.betas.tune import tune_subject
 from braindecode_clip.betas.tuned_run import RunToTune
 from braindecode_clip.config.betas import BetasConfig
