@@ -88,17 +88,27 @@ class LeaveOneRunOut:
     def __init__(
         self, fitted: Sequence[np.ndarray], predicted: Sequence[np.ndarray] | None = None
     ) -> None:
-        self.fitted = [g.astype(np.float32) for g in fitted]
-        same = predicted is None
-        self.predicted = self.fitted if same else [g.astype(np.float32) for g in predicted]
+        predicted = fitted if predicted is None else predicted
         grams = [g.T @ g for g in fitted]
         total = np.sum(grams, axis=0)
         size = np.trace(total[1:, 1:]) / max(len(total) - 1, 1) / len(grams)
         penalty = np.diag(np.r_[0.0, np.full(len(total) - 1, CONDITION_PENALTY * size)])
         # A trifle on the diagonal, for runs in which nothing is left of the common response.
         penalty += np.eye(len(total)) * 1e-9 * np.trace(total)
-        self.solvers = [np.linalg.inv(total - gram + penalty).astype(np.float32) for gram in grams]
-        self.test_grams = [(g.T @ g).astype(np.float32) for g in self.predicted]
+        self.n_columns = len(total)
+        # A run holds few of the conditions: only their columns and weights matter there.
+        self.active = [np.flatnonzero(np.abs(g).max(axis=0) > 0) for g in predicted]
+        self.fitted = [
+            g[:, own].astype(np.float32) for g, own in zip(fitted, self.active, strict=True)
+        ]
+        self.predicted = [
+            g[:, own].astype(np.float32) for g, own in zip(predicted, self.active, strict=True)
+        ]
+        self.solvers = [
+            np.linalg.inv(total - gram + penalty)[own].astype(np.float32)
+            for gram, own in zip(grams, self.active, strict=True)
+        ]
+        self.test_grams = [g.T @ g for g in self.predicted]
 
     def gain(
         self, signals: Sequence[np.ndarray], tested: Sequence[np.ndarray] | None = None
@@ -117,11 +127,16 @@ class LeaveOneRunOut:
         ndarray (n_voxels,) float64
             ``sum_r |y_r|^2 - |y_r - G_r b|^2``; negative where the predictions do harm.
         """
+        n_voxels = signals[0].shape[1]
         products = [g.T @ y for g, y in zip(self.fitted, signals, strict=True)]
-        total = np.sum(products, axis=0)
-        gain = np.zeros(signals[0].shape[1])
-        for r, solver in enumerate(self.solvers):
-            weights = solver @ (total - products[r])
+        total = np.zeros((self.n_columns, n_voxels), np.float32)
+        for own, product in zip(self.active, products, strict=True):
+            total[own] += product
+        gain = np.zeros(n_voxels)
+        for r, (own, solver) in enumerate(zip(self.active, self.solvers, strict=True)):
+            total[own] -= products[r]
+            weights = solver @ total
+            total[own] += products[r]
             target = products[r] if tested is None else self.predicted[r].T @ tested[r]
             gain += 2.0 * np.einsum("ij,ij->j", weights, target, dtype=np.float64)
             gain -= np.einsum("ij,ij->j", weights, self.test_grams[r] @ weights, dtype=np.float64)
