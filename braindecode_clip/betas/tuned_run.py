@@ -16,7 +16,7 @@ from braindecode_clip.errors import DataError
 from braindecode_clip.nuisance import project_out
 
 #: Voxels read and compared at a time, of all runs together.
-BLOCK_VOXELS = 2048
+BLOCK_VOXELS = 4096
 
 
 @dataclass(frozen=True)

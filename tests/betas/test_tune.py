@@ -11,7 +11,7 @@ from braindecode_clip.betas.basis import event_regressors, fine_grid
 from braindecode_clip.betas.hrf import library_kernels
 from braindecode_clip.betas.run_inputs import run_inputs
 from braindecode_clip.betas.tune import tune_subject
-from braindecode_clip.betas.tuned_run import RunToTune
+from braindecode_clip.betas.tuned_run import BLOCK_VOXELS, RunToTune
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.errors import DataError
 
@@ -260,7 +260,7 @@ class Sliced:
         self.array, self.shape = array, array.shape
 
     def __getitem__(self, key):
-        assert key[0] == slice(None) and key[1].stop - key[1].start <= 2048
+        assert key[0] == slice(None) and key[1].stop - key[1].start <= BLOCK_VOXELS
         return self.array[key]
 
 

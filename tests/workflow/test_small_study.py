@@ -14,6 +14,7 @@ TINY = str(Path(__file__).with_name("tiny.yaml"))
 ARGUMENTS = ("--configfile", "config/demo.yaml", TINY)
 STAGES = [
     "preprocess",
+    "tune",
     "betas",
     "voxels",
     "decode",
@@ -119,6 +120,11 @@ def test_an_edit_reruns_its_stage_and_what_follows(
 
 def test_an_option_reruns_its_stage_and_what_follows(finished: Path, snakemake) -> None:
     assert planned(snakemake, "--config", "evaluate={n_bootstrap: 300}") == {"evaluate", "report"}
+
+
+def test_a_study_without_choices_tunes_nothing(finished: Path, snakemake) -> None:
+    plain = "betas={method: lss, hrf: spm, noise_regressors: 0, shrinkage: none}"
+    assert planned(snakemake, "--config", plain) == set(STAGES) - {"preprocess", "tune"}
 
 
 def test_a_config_typo_stops_with_a_suggestion(snakemake) -> None:
