@@ -26,7 +26,7 @@ def is_streamed(data: Any) -> bool:
 
 
 class VoxelTable:
-    """``diag(root) (X - mean)`` in blocks of float64.
+    """``diag(root) (X - mean)`` in blocks.
 
     The subtraction comes before any product: taking n·mean·meanᵀ off a finished Gram matrix would
     cancel where the mean is large against the spread.
@@ -43,11 +43,15 @@ class VoxelTable:
         self.data, self.mean, self.root = data, mean, root
         self.shape: tuple[int, int] = tuple(data.shape)
 
-    def columns(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield blocks of columns; (n_rows, n_block)."""
+    def columns(self, dtype: Any = np.float64) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield blocks of columns, centred in float64, as ``dtype``; (n_rows, n_block)."""
         for part in slices(self.shape[1], bytes_each=8 * self.shape[0]):
-            block = np.asarray(self.data[:, part]) - self.mean[part]
-            yield part, block if self.root is None else block * self.root[:, None]
+            values = np.asarray(self.data[:, part])
+            block = np.empty(values.shape, dtype=dtype)
+            np.subtract(values, self.mean[part], out=block, casting="same_kind")
+            if self.root is not None:
+                block *= self.root[:, None].astype(dtype)
+            yield part, block
 
     def rows(self) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield blocks of rows; (n_block, n_voxels)."""
