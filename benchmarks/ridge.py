@@ -17,13 +17,17 @@ import numpy as np
 import torch
 from himalaya.backend import set_backend
 from himalaya.kernel_ridge import KernelRidgeCV
+from himalaya.ridge import RidgeCV as PrimalRidgeCV
 from measure import parse_arguments, print_table, side_by_side, write_figures
 from sklearn.linear_model import RidgeCV
 
 from braindecode_clip.decode import RidgeDecoder
 
 ALPHAS = np.logspace(0, 7, 20)
-SHAPES = {False: [(1000, 4000, 512), (2000, 1000, 256)], True: [(300, 600, 64)]}
+SHAPES = {
+    False: [(1000, 4000, 512), (2000, 1000, 256), (4000, 1500, 512), (3000, 15724, 768)],
+    True: [(300, 600, 64), (400, 150, 64)],
+}
 
 
 def make_data(n_rows, n_voxels, n_targets):
@@ -48,16 +52,24 @@ def himalaya(X, Y):
     return np.asarray(model.best_alphas_), np.asarray(model.predict(X))
 
 
+def himalaya_primal(X, Y):
+    """Its ridge for more rows than voxels."""
+    model = PrimalRidgeCV(alphas=ALPHAS.astype(np.float32), cv=5).fit(X, Y)
+    return np.asarray(model.best_alphas_), np.asarray(model.predict(X))
+
+
 def leave_one_out(X, Y):
     model = RidgeCV(ALPHAS, alpha_per_target=True).fit(X, Y)
     return model.alpha_, model.predict(X)
 
 
-COMPETITORS = {
-    "RidgeDecoder": ours,
-    "himalaya KernelRidgeCV": himalaya,
-    "scikit-learn RidgeCV": leave_one_out,
-}
+def competitors(n_rows, n_voxels):
+    """Name and call of everything that is fast at a shape."""
+    if n_rows > n_voxels:
+        peer = {"himalaya RidgeCV": himalaya_primal}
+    else:
+        peer = {"himalaya KernelRidgeCV": himalaya}
+    return {"RidgeDecoder": ours, **peer, "scikit-learn RidgeCV": leave_one_out}
 
 
 def refit(X, Y, alpha):
@@ -92,13 +104,14 @@ def main():
     content = {}
     for shape in SHAPES[arguments.quick]:
         X, Y = make_data(*shape)
+        calls = competitors(*shape[:2])
         figures = side_by_side(
-            {name: partial(call, X, Y) for name, call in COMPETITORS.items()},
+            {name: partial(call, X, Y) for name, call in calls.items()},
             repeats=arguments.repeats,
         )
         exact_X, exact_Y = X.astype(np.float64), Y.astype(np.float64)
         best = choose(exact_X, exact_Y)
-        for name, call in COMPETITORS.items():
+        for name, call in calls.items():
             alpha, predicted = call(X, Y)
             difference = np.abs(predicted - refit(exact_X, exact_Y, alpha.astype(np.float64)))
             figures[name] |= {

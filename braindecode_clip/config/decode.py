@@ -47,6 +47,30 @@ class RidgeConfig(Section):
         description="Folds of the training part that choose the penalty. Default 5; fewer where "
         "there are fewer groups.",
     )
+    validation: Literal["kfold", "loo", "gcv"] = Field(
+        default="kfold",
+        description="What chooses the penalty. kfold (default): the folds of cv, which keep runs "
+        "or the repeats of a stimulus together; loo (leave-one-out) and gcv (generalised "
+        "cross-validation) know no groups.",
+    )
+    alpha_groups: Literal["dimension", "all"] = Field(
+        default="dimension",
+        description="What shares a penalty. dimension (default): every dimension of the embedding "
+        "has its own; all: one for all.",
+    )
+    weight_by_repeats: bool = Field(
+        default=False,
+        description="Weight a training row by the number of repeats that it averages. "
+        "Default false.",
+    )
+    fit_intercept: bool = Field(
+        default=True, description="Fit an intercept, unpenalised. Default true."
+    )
+    device: Literal["cpu", "auto", "cuda", "torch"] = Field(
+        default="cpu",
+        description="cpu (default): NumPy; cuda: torch on the GPU; auto: cuda where there is one, "
+        "else cpu; torch: the GPU's code on the CPU.",
+    )
     calibration: Calibration = Field(default="spread", description=_CALIBRATION)
 
 

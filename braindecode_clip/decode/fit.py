@@ -217,7 +217,11 @@ def _fit_fold(
     estimator = make_estimator(
         config, n_groups=n_groups, seed=derive_seed(seed, "decode", *labels) % 2**31
     )
-    estimator.fit(train.data, targets, groups=groups)
+    if isinstance(estimator, RidgeDecoder):
+        weights = train.n_repeats if config.weight_by_repeats else None
+        estimator.fit(train.data, targets, groups=groups, sample_weight=weights)
+    else:
+        estimator.fit(train.data, targets, groups=groups)
     gain, offset = fit_calibration(estimator.out_of_fold_, targets, method=config.calibration)
     return FoldDecoder(
         fold=fold.name,
@@ -234,12 +238,13 @@ def _fit_fold(
 
 def make_estimator(config: Config, *, n_groups: int, seed: int) -> RidgeDecoder | MLPDecoder:
     """Build the unfitted estimator of a config; inner folds are at most the groups."""
-    options = config.model_dump(exclude={"name", "kind", "calibration"})
+    options = config.model_dump(exclude={"name", "kind", "calibration", "weight_by_repeats"})
     if config.kind == "ridge":
         grid = config.alphas
         options |= {
             "alphas": np.geomspace(grid.low, grid.high, grid.count),
             "cv": min(config.cv, n_groups),
+            "alpha_groups": None if config.alpha_groups == "dimension" else config.alpha_groups,
             "out_of_fold": True,
         }
         return RidgeDecoder(**options)

@@ -14,14 +14,13 @@ the largest eigenvalue; with this, by 2e-6.)
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
 
-#: Bytes of centred copies of X that are alive at one time.
-BLOCK_BYTES = 2**25
+from braindecode_clip.decode.tables import VoxelTable
+
 #: Points of a spectrum that an interpolation is fitted on; its error is checked on all.
 FIT_POINTS = 400
 #: Points of a spectrum that the number of filters is estimated from.
@@ -30,53 +29,29 @@ RANK_POINTS = 48
 FEW_COLUMNS = 400
 
 
-def column_means(X: np.ndarray) -> np.ndarray:
-    """Return the mean of every column, summed in float64; (n_columns,) float64."""
-    return X.mean(axis=0, dtype=np.float64)
-
-
-def centred_columns(X: np.ndarray, mean: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield blocks of columns, centred, in float64.
-
-    The subtraction comes before any product: taking n·mean·meanᵀ off a finished Gram matrix
-    would cancel where the mean is large against the spread.
-    """
-    size = max(1, BLOCK_BYTES // (8 * len(X)))
-    for start in range(0, X.shape[1], size):
-        part = slice(start, start + size)
-        yield part, X[:, part] - mean[part]
-
-
-def centred_rows(X: np.ndarray, mean: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield blocks of rows, centred, in float64."""
-    size = max(1, BLOCK_BYTES // (8 * X.shape[1]))
-    for start in range(0, len(X), size):
-        part = slice(start, start + size)
-        yield part, X[part] - mean
-
-
-def row_gram(X: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Return ``Xc Xcᵀ`` of the centred columns; (n_rows, n_rows) float64."""
-    gram = np.zeros((len(X), len(X)))
-    for _, block in centred_columns(X, mean):
+def row_gram(table: VoxelTable) -> np.ndarray:
+    """Return ``X Xᵀ`` of a centred table; (n_rows, n_rows) float64."""
+    gram = np.zeros((table.shape[0], table.shape[0]))
+    for _, block in table.columns():
         # numpy sees a product with the own transpose and computes one triangle only.
         gram += block @ block.T
     return gram
 
 
-def column_gram(
-    X: np.ndarray, mean: np.ndarray, *, targets: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``Xcᵀ Xc`` (n_columns, n_columns) and ``targets Xc`` (n_targets, n_columns).
-
-    Both float64; ``targets`` is (n_targets, n_rows), centred.
-    """
-    gram = np.zeros((X.shape[1], X.shape[1]))
-    cross = np.zeros((len(targets), X.shape[1]))
-    for part, block in centred_rows(X, mean):
+def column_gram(table: VoxelTable) -> np.ndarray:
+    """Return ``Xᵀ X`` of a centred table; (n_columns, n_columns) float64."""
+    gram = np.zeros((table.shape[1], table.shape[1]))
+    for _, block in table.rows():
         gram += block.T @ block
+    return gram
+
+
+def cross_products(table: VoxelTable, targets: np.ndarray) -> np.ndarray:
+    """Return ``targets X`` for targets (n_targets, n_rows); (n_targets, n_columns) float64."""
+    cross = np.zeros((len(targets), table.shape[1]))
+    for part, block in table.rows():
         cross += targets[:, part] @ block
-    return gram, cross
+    return cross
 
 
 def eigh(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -97,26 +72,29 @@ def eigh(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(values, 0), vectors
 
 
-def eigh_of_centred_rows(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Decompose a centred row Gram matrix on the complement of the constant vector.
+def eigh_without(gram: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Decompose a row Gram matrix on the complement of a vector of its null space.
 
-    The constant is an eigenvector with value 0. At a small penalty it would outweigh all
-    others in ``(K + αI)⁻¹``, and taking it off afterwards would cancel; so a Householder
-    reflection turns it into the first axis, which is left out.
+    Centred rows have the constant (with weights: their roots) as an eigenvector with value 0.
+    At a small penalty it would outweigh all others in ``(K + αI)⁻¹``, and taking it off
+    afterwards would cancel; so a Householder reflection turns it into the first axis, which is
+    left out.
 
     Parameters
     ----------
     gram : ndarray (n, n)
-        ``Xc Xcᵀ``; overwritten.
+        Overwritten.
+    direction : ndarray (n,)
+        Of length 1, no entry below 0.
 
     Returns
     -------
     values : ndarray (n - 1,)
     vectors : ndarray (n, n - 1)
-        Orthonormal and orthogonal to the constant.
+        Orthonormal and orthogonal to the direction.
     """
     n_rows = len(gram)
-    reflector = np.full(n_rows, 1 / np.sqrt(n_rows))
+    reflector = direction.copy()
     reflector[0] += 1
     beta = 2 / (reflector @ reflector)
     image = beta * (gram @ reflector)

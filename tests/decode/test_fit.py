@@ -82,6 +82,28 @@ def test_ridge_of_a_fold_is_the_estimator_with_run_folds(run_set, toy):
     assert list(predictions.fold[:6]) == ["run-0"] * 5 + ["run-1"]
 
 
+def test_ridge_options_reach_the_estimator(picture_set, toy, make_voxel_set):
+    train = toy.samples(np.arange(100), group=["run-0"] * 100, repeats=2)
+    train.n_repeats[:40] = 1
+    voxels = make_voxel_set([("all", train, picture_set.folds[0].test)], n_voxels=150)
+    config = RidgeConfig(
+        validation="loo",
+        alpha_groups="all",
+        weight_by_repeats=True,
+        fit_intercept=False,
+        device="torch",
+    )
+    _, fitted = decode(voxels, toy.embeddings(), config=config, seed=0)
+    model = RidgeDecoder(validation="loo", alpha_groups="all", fit_intercept=False)
+    model.fit(train.data, toy.vectors[:100], sample_weight=train.n_repeats)
+    stored = fitted.folds[0]
+    np.testing.assert_allclose(stored.array("coef"), model.coef_, atol=1e-5)
+    np.testing.assert_allclose(stored.array("alpha"), model.alpha_)
+    plain = config.model_copy(update={"weight_by_repeats": False})
+    _, unweighted = decode(voxels, toy.embeddings(), config=plain, seed=0)
+    assert not np.allclose(unweighted.folds[0].array("coef"), model.coef_, atol=1e-5)
+
+
 def test_inner_folds_repeat_the_outer_split(run_set, picture_set, toy, make_voxel_set):
     fold = run_set.folds[0]
     np.testing.assert_array_equal(inner_groups(fold, "run"), fold.train.group)

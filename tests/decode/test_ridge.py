@@ -18,18 +18,15 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from braindecode_clip.decode import RidgeDecoder
 from braindecode_clip.decode import ridge as ridge_module
-from braindecode_clip.decode.leave_out import (
-    DowndateRoute,
-    DualRoute,
-    PrimalRoute,
-    choose_route,
-)
+from braindecode_clip.decode.downdate import DowndateRoute, choose_route
+from braindecode_clip.decode.leave_out import DualRoute, PrimalRoute
 from braindecode_clip.decode.spectrum import (
-    eigh_of_centred_rows,
+    eigh_without,
     interpolate,
     plan_filters,
     row_gram,
 )
+from braindecode_clip.decode.tables import VoxelTable
 
 ALPHAS = np.logspace(-1, 6, 15)
 EPS32 = float(np.finfo(np.float32).eps)
@@ -214,14 +211,14 @@ def test_small_penalty_in_float32():
 def test_targets_in_blocks_change_nothing(monkeypatch):
     X, Y = make_data(70, 90, n_targets=40, seed=10)
     whole = RidgeDecoder(ALPHAS).fit(X, Y)
-    monkeypatch.setattr(ridge_module, "RESIDUAL_BYTES", 1)
+    monkeypatch.setattr("braindecode_clip.decode.leave_out.RESIDUAL_BYTES", 1)
     np.testing.assert_allclose(RidgeDecoder(ALPHAS).fit(X, Y).cv_mse_, whole.cv_mse_, rtol=1e-10)
 
 
 def test_voxels_in_blocks_change_nothing(monkeypatch):
     data = [make_data(70, 90, n_targets=3, seed=11), make_data(90, 20, n_targets=3, seed=11)]
     whole = [RidgeDecoder(ALPHAS).fit(X, Y).coef_ for X, Y in data]
-    monkeypatch.setattr("braindecode_clip.decode.spectrum.BLOCK_BYTES", 7 * 8 * 70)
+    monkeypatch.setattr("braindecode_clip.decode.tables.BLOCK_BYTES", 7 * 8 * 70)
     for (X, Y), expected in zip(data, whole, strict=True):
         np.testing.assert_allclose(RidgeDecoder(ALPHAS).fit(X, Y).coef_, expected, atol=1e-10)
 
@@ -270,7 +267,9 @@ def test_planned_filters_choose_the_same_penalties(monkeypatch):
 def test_eigenvectors_leave_the_constant_out():
     X, _ = make_data(40, 60, n_targets=1, seed=13)
     centred = X - X.mean(axis=0)
-    values, vectors = eigh_of_centred_rows(row_gram(X, X.mean(axis=0)))
+    values, vectors = eigh_without(
+        row_gram(VoxelTable(X, mean=X.mean(axis=0), root=None)), np.full(40, 1 / np.sqrt(40))
+    )
     np.testing.assert_allclose(vectors.T @ vectors, np.eye(39), atol=1e-12)
     np.testing.assert_allclose(vectors.sum(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(vectors * values @ vectors.T, centred @ centred.T, atol=1e-8)
@@ -353,7 +352,16 @@ def test_penalty_below_all_rounding_is_named():
 def test_clone_and_pipeline():
     X, Y = make_data(40, 30, n_targets=2)
     model = clone(RidgeDecoder(alphas=(1.0, 10.0), cv=3, out_of_fold=True))
-    assert model.get_params() == {"alphas": (1.0, 10.0), "cv": 3, "out_of_fold": True}
+    assert model.get_params() == {
+        "alphas": (1.0, 10.0),
+        "cv": 3,
+        "out_of_fold": True,
+        "validation": "kfold",
+        "alpha_groups": None,
+        "fit_intercept": True,
+        "device": "cpu",
+        "n_targets_batch": None,
+    }
     groups = np.repeat(np.arange(4), 10)
     pipeline = make_pipeline(StandardScaler(), model).fit(X, Y, ridgedecoder__groups=groups)
     scaled = (X - X.mean(axis=0)) / X.std(axis=0)
