@@ -9,10 +9,10 @@ import typer
 
 from braindecode_clip.cli.common import options_help, read_mapping
 from braindecode_clip.config.base import parse_section
-from braindecode_clip.config.decode import AlphaGrid, MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import AlphaGrid, ContrastiveConfig, MLPConfig, RidgeConfig
 from braindecode_clip.errors import ConfigError
 
-_KINDS = {"ridge": RidgeConfig, "mlp": MLPConfig}
+_KINDS = {"ridge": RidgeConfig, "contrastive": ContrastiveConfig, "mlp": MLPConfig}
 
 
 def decode(
@@ -75,7 +75,7 @@ def decode(
     logger.info("wrote %s", out)
 
 
-def _read_config(source: str | None) -> RidgeConfig | MLPConfig:
+def _read_config(source: str | None) -> RidgeConfig | ContrastiveConfig | MLPConfig:
     """Read the options of the kind that they name; ridge by default."""
     mapping, where = read_mapping(source)
     kind = mapping.get("kind", "ridge")
@@ -84,4 +84,5 @@ def _read_config(source: str | None) -> RidgeConfig | MLPConfig:
     return parse_section(_KINDS[kind], mapping, where=where)
 
 
-decode.__doc__ = f"{decode.__doc__}\n\n{options_help(RidgeConfig, AlphaGrid, MLPConfig)}"
+_SECTIONS = (RidgeConfig, AlphaGrid, ContrastiveConfig, MLPConfig)
+decode.__doc__ = f"{decode.__doc__}\n\n{options_help(*_SECTIONS)}"

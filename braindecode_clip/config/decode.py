@@ -1,4 +1,4 @@
-"""Options of ``decode``: the ridge and the MLP decoder."""
+"""Options of ``decode``: ridge, the linear contrastive decoder, and the MLP."""
 
 from __future__ import annotations
 
@@ -46,6 +46,69 @@ class RidgeConfig(Section):
         ge=2,
         description="Folds of the training part that choose the penalty. Default 5; fewer where "
         "there are fewer groups.",
+    )
+    calibration: Calibration = Field(default="spread", description=_CALIBRATION)
+
+
+class ContrastiveConfig(Section):
+    """A linear decoder that starts at ridge and goes on under a contrastive loss."""
+
+    name: str = Field(default="contrastive", pattern=_NAME, description="Label in file names.")
+    kind: Literal["contrastive"] = Field(default="contrastive", description="Kind of decoder.")
+    alphas: AlphaGrid = Field(
+        default_factory=AlphaGrid, description="Penalties of the ridge start to choose from."
+    )
+    cv: int = Field(
+        default=5,
+        ge=2,
+        description="Folds of the training part that choose the penalty and the number of "
+        "epochs. Default 5; fewer where there are fewer groups.",
+    )
+    loss: Literal["infonce", "softclip"] = Field(
+        default="infonce",
+        description="infonce (default): every prediction has one right target; softclip: "
+        "targets alike share the right answer.",
+    )
+    temperature: float | None = Field(
+        default=None,
+        gt=0,
+        description="First temperature. Default null: the one that suits ridge's out-of-fold "
+        "predictions best.",
+    )
+    learn_temperature: bool = Field(
+        default=True, description="Train the temperature too (infonce alone). Default true."
+    )
+    noise: float = Field(
+        default=1.0,
+        ge=0,
+        description="Noise on the voxels while training, in units of the noise that a ridge "
+        "penalty stands for. Default 1.",
+    )
+    decay: float = Field(
+        default=0.0, ge=0, description="Pull towards the ridge weights. Default 0."
+    )
+    optimizer: Literal["adamw", "lbfgs"] = Field(
+        default="adamw", description="adamw (default), or lbfgs on all rows at each step."
+    )
+    learning_rate: float = Field(
+        default=0.03,
+        gt=0,
+        description="Of adamw, in units of the ridge weights' root mean square. Default 0.03.",
+    )
+    batch_size: int | None = Field(
+        default=None, ge=2, description="Rows of a step. Default null: all."
+    )
+    max_epochs: int = Field(default=40, ge=0, description="Most epochs. Default 40.")
+    patience: int = Field(
+        default=10,
+        ge=1,
+        description="Epochs without a smaller held-out loss that end the search. Default 10.",
+    )
+    n_components: int | None = Field(
+        default=None,
+        ge=1,
+        description="Principal components of the training rows to work in. Default null: all, "
+        "which is exact.",
     )
     calibration: Calibration = Field(default="spread", description=_CALIBRATION)
 

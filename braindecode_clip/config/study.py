@@ -12,7 +12,7 @@ from braindecode_clip.checks import some
 from braindecode_clip.config.base import Section, parse_section
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.config.datasets import LABEL, BidsConfig, RoiConfig
-from braindecode_clip.config.decode import MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import ContrastiveConfig, MLPConfig, RidgeConfig
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.config.interpret import InterpretConfig
@@ -23,7 +23,7 @@ from braindecode_clip.config.retrieve import GalleryConfig, RetrieveConfig
 from braindecode_clip.config.simulate import SimulateConfig
 from braindecode_clip.config.voxels import SplitConfig, VoxelsConfig
 
-DecoderConfig = Annotated[RidgeConfig | MLPConfig, Field(discriminator="kind")]
+DecoderConfig = Annotated[RidgeConfig | ContrastiveConfig | MLPConfig, Field(discriminator="kind")]
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 
 

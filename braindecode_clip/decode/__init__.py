@@ -1,4 +1,4 @@
-"""From voxels to embeddings: ridge, MLP, calibration, and the fit over folds."""
+"""From voxels to embeddings: ridge, contrastive, MLP, calibration, and the fit over folds."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +8,11 @@ from braindecode_clip.decode.fitted import FittedDecoder, FoldDecoder, NamedArra
 from braindecode_clip.decode.ridge import RidgeDecoder
 
 if TYPE_CHECKING:
+    from braindecode_clip.decode.contrastive import ContrastiveDecoder
     from braindecode_clip.decode.mlp import MLPDecoder
 
 __all__ = [
+    "ContrastiveDecoder",
     "FittedDecoder",
     "FoldDecoder",
     "MLPDecoder",
@@ -25,7 +27,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the MLP when it is asked for: ridge alone should not wait for torch."""
+    """Import what trains when it is asked for: ridge alone should not wait for torch."""
+    if name == "ContrastiveDecoder":
+        from braindecode_clip.decode.contrastive import ContrastiveDecoder
+
+        return ContrastiveDecoder
     if name == "MLPDecoder":
         from braindecode_clip.decode.mlp import MLPDecoder
 

@@ -8,9 +8,10 @@ import numpy as np
 
 from braindecode_clip.artifacts import Embeddings, Fold, Predictions, VoxelSet
 from braindecode_clip.checks import Problems, differences, some
-from braindecode_clip.config.decode import MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import ContrastiveConfig, MLPConfig, RidgeConfig
 from braindecode_clip.decode.calibrate import fit_calibration
 from braindecode_clip.decode.fitted import (
+    LINEAR,
     FittedDecoder,
     FoldDecoder,
     named_arrays,
@@ -21,9 +22,12 @@ from braindecode_clip.errors import DataError, LeakageError
 from braindecode_clip.seeds import derive_seed
 
 if TYPE_CHECKING:
+    from braindecode_clip.decode.contrastive import ContrastiveDecoder
     from braindecode_clip.decode.mlp import MLPDecoder
 
-Config = RidgeConfig | MLPConfig
+    Estimator = RidgeDecoder | ContrastiveDecoder | MLPDecoder
+
+Config = RidgeConfig | ContrastiveConfig | MLPConfig
 
 
 def decode(
@@ -39,7 +43,7 @@ def decode(
     voxels : VoxelSet
     embeddings : Embeddings
         Must hold every stimulus of the voxels.
-    config : RidgeConfig or MLPConfig
+    config : RidgeConfig, ContrastiveConfig or MLPConfig
     seed : int
         Master seed; every fold derives its own from it.
     encoder : str
@@ -217,7 +221,8 @@ def _fit_fold(
     estimator = make_estimator(
         config, n_groups=n_groups, seed=derive_seed(seed, "decode", *labels) % 2**31
     )
-    estimator.fit(train.data, targets, groups=groups)
+    shown = {"stimuli": train.stimulus_id} if config.kind == "contrastive" else {}
+    estimator.fit(train.data, targets, groups=groups, **shown)
     gain, offset = fit_calibration(estimator.out_of_fold_, targets, method=config.calibration)
     return FoldDecoder(
         fold=fold.name,
@@ -232,25 +237,29 @@ def _fit_fold(
     )
 
 
-def make_estimator(config: Config, *, n_groups: int, seed: int) -> RidgeDecoder | MLPDecoder:
+def make_estimator(config: Config, *, n_groups: int, seed: int) -> Estimator:
     """Build the unfitted estimator of a config; inner folds are at most the groups."""
     options = config.model_dump(exclude={"name", "kind", "calibration"})
-    if config.kind == "ridge":
+    if config.kind in LINEAR:
         grid = config.alphas
         options |= {
             "alphas": np.geomspace(grid.low, grid.high, grid.count),
             "cv": min(config.cv, n_groups),
-            "out_of_fold": True,
         }
-        return RidgeDecoder(**options)
+    if config.kind == "ridge":
+        return RidgeDecoder(**options, out_of_fold=True)
     # Ridge alone should not wait for torch.
+    if config.kind == "contrastive":
+        from braindecode_clip.decode.contrastive import ContrastiveDecoder
+
+        return ContrastiveDecoder(**options, random_state=seed)
     from braindecode_clip.decode.mlp import MLPDecoder
 
     return MLPDecoder(**options, random_state=seed)
 
 
 def _report(
-    estimator: RidgeDecoder | MLPDecoder, targets: np.ndarray, *, n_groups: int, gain: np.ndarray
+    estimator: Estimator, targets: np.ndarray, *, n_groups: int, gain: np.ndarray
 ) -> dict[str, Any]:
     """Return what the fit found, JSON-able."""
     held = estimator.out_of_fold_
@@ -264,7 +273,9 @@ def _report(
         "out_of_fold_r2": float(1 - residual / total) if total > 0 else 0.0,
         "mean_gain": float(gain.mean()),
     }
-    if isinstance(estimator, RidgeDecoder):
+    if hasattr(estimator, "alpha_"):
+        if hasattr(estimator, "best_epoch_"):
+            found["best_epochs"] = [int(estimator.best_epoch_)]
         low, middle, high = np.quantile(estimator.alpha_, [0, 0.5, 1])
         return found | {
             "alpha_min": float(low),

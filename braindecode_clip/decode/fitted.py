@@ -15,9 +15,12 @@ from braindecode_clip.decode.ridge import RidgeDecoder
 from braindecode_clip.errors import ArtifactError
 
 if TYPE_CHECKING:
+    from braindecode_clip.decode.contrastive import ContrastiveDecoder
     from braindecode_clip.decode.mlp import MLPDecoder
 
-KINDS = ("ridge", "mlp")
+KINDS = ("ridge", "contrastive", "mlp")
+#: Kinds that predict with ``coef`` and ``intercept``.
+LINEAR = ("ridge", "contrastive")
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,8 @@ class FoldDecoder:
         Scaling of those columns, fitted on train.
     arrays : tuple of NamedArray
         Ridge: coef (n_kept, n_dims), intercept, alpha (n_dims,), alphas (n_alphas,), cv_mse
-        (n_alphas, n_dims). MLP: means, scales and the parameters of every member.
+        (n_alphas, n_dims). Contrastive: coef, intercept, alpha. MLP: means,
+        scales and the parameters of every member.
     gain, offset : ndarray (n_dims,) float32
         Calibration of the predictions.
     seen : ndarray (n,) str
@@ -87,7 +91,7 @@ class FittedDecoder:
     Attributes
     ----------
     kind : str
-        "ridge" or "mlp".
+        One of :data:`KINDS`.
     name, encoder, subject, roi, split, unit : str
     space : VoxelSpace
         Of the ROI before selection.
@@ -126,7 +130,7 @@ def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.nda
     decoder : FoldDecoder
     X : ndarray (n_samples, n_kept)
         Voxels of the fold, scaled with its statistics (``Fold.test.data``).
-    kind : {"ridge", "mlp"}
+    kind : str
         :attr:`FittedDecoder.kind`.
 
     Returns
@@ -144,7 +148,7 @@ def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.nda
             f"decoder of fold '{decoder.fold}': got {X.shape[1]} voxels, it was fitted on "
             f"{len(decoder.voxel_index)}. Pass the voxels that it was fitted on."
         )
-    if kind == "ridge":
+    if kind in LINEAR:
         raw = X @ decoder.array("coef") + decoder.array("intercept")
     else:
         # Ridge alone should not wait for torch.
@@ -154,7 +158,9 @@ def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.nda
     return apply_calibration(raw, decoder.gain, decoder.offset)
 
 
-def named_arrays(estimator: RidgeDecoder | MLPDecoder) -> tuple[NamedArray, ...]:
+def named_arrays(
+    estimator: RidgeDecoder | ContrastiveDecoder | MLPDecoder,
+) -> tuple[NamedArray, ...]:
     """Return all arrays that a fitted estimator needs to predict, and ridge's curves."""
     found: Mapping[str, np.ndarray]
     if isinstance(estimator, RidgeDecoder):
@@ -164,6 +170,12 @@ def named_arrays(estimator: RidgeDecoder | MLPDecoder) -> tuple[NamedArray, ...]
             "alpha": estimator.alpha_,
             "alphas": np.asarray(estimator.alphas, dtype=np.float64),
             "cv_mse": estimator.cv_mse_,
+        }
+    elif hasattr(estimator, "coef_"):
+        found = {
+            "coef": estimator.coef_,
+            "intercept": estimator.intercept_,
+            "alpha": estimator.alpha_,
         }
     else:
         found = estimator.arrays_
