@@ -138,6 +138,25 @@ class MLPConfig(Section):
     temperature: float = Field(
         default=0.1, gt=0, description="Temperature of the contrastive loss. Default 0.1."
     )
+    temperature_end: float | None = Field(
+        default=None,
+        gt=0,
+        description="Temperature in the last epoch, reached on half a cosine. Default null: the "
+        "same throughout.",
+    )
+    mixco_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the epochs, from the first, that mix the voxels of rows and have "
+        "BiMixCo as contrastive loss. Default 0; MindEye takes 0.33.",
+    )
+    mixco_beta: float = Field(
+        default=0.15, gt=0, description="Both parameters of the shares' Beta. Default 0.15."
+    )
+    mixco_temperature: float = Field(
+        default=0.006, gt=0, description="Temperature of BiMixCo. Default 0.006."
+    )
     learning_rate: float = Field(
         default=2e-3, gt=0, description="Peak of the one-cycle schedule. Default 0.002."
     )
@@ -169,6 +188,22 @@ class MLPConfig(Section):
         ge=1,
         description="Networks whose predictions are averaged; each holds out another part of "
         "train. Default 3.",
+    )
+    repeats: Literal["all", "draw", "average"] = Field(
+        default="all",
+        description="Rows of one stimulus in training: all (default), one drawn for each epoch, "
+        "or their average.",
+    )
+    ema: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay a step of a moving average of the weights, kept in their place. "
+        "Default 0: none.",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="float32 (default), or bfloat16 for the products while training.",
     )
     calibration: Calibration = Field(default="spread", description=_CALIBRATION)
 

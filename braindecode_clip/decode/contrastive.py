@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from braindecode_clip.decode.descent import Descent, Settings
 from braindecode_clip.decode.ridge import ALPHAS, RidgeDecoder, held_out_rows
+from braindecode_clip.decode.row_labels import stimulus_numbers
 from braindecode_clip.decode.row_space import RowSpace
 from braindecode_clip.decode.targets import Shape, flattened
 from braindecode_clip.logs import get_logger
@@ -178,7 +179,7 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.alpha_, self.at_edge_ = ridge.alpha_, ridge.at_edge_
         space = RowSpace(X, n_components=self.n_components)
         settings = self._settings(ridge.alpha_, self._shape)
-        labels = _labels(stimuli, len(X))
+        labels = stimulus_numbers(stimuli, len(X))
         start = self._first_temperature(ridge.out_of_fold_, Y, labels=labels, settings=settings)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
 
@@ -291,16 +292,6 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 break
         logger.debug("contrastive: best epoch %d", self.best_epoch_)
         return held
-
-
-def _labels(stimuli: Any, n_rows: int) -> np.ndarray:
-    """Number the stimuli of the rows."""
-    if stimuli is None:
-        return np.arange(n_rows)
-    stimuli = column_or_1d(stimuli)
-    if len(stimuli) != n_rows:
-        raise ValueError(f"'stimuli' has {len(stimuli)} entries for {n_rows} rows.")
-    return np.unique(stimuli, return_inverse=True)[1]
 
 
 def _gain(held: np.ndarray, Y: np.ndarray, y_mean: np.ndarray) -> float:

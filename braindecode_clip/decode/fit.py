@@ -221,7 +221,7 @@ def _fit_fold(
     estimator = make_estimator(
         config, n_groups=n_groups, seed=derive_seed(seed, "decode", *labels) % 2**31
     )
-    shown = {"stimuli": train.stimulus_id} if config.kind == "contrastive" else {}
+    shown = {} if config.kind == "ridge" else {"stimuli": train.stimulus_id}
     estimator.fit(train.data, targets, groups=groups, **shown)
     gain, offset = fit_calibration(estimator.out_of_fold_, targets, method=config.calibration)
     return FoldDecoder(
