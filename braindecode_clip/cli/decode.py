@@ -30,14 +30,27 @@ def decode(
         str | None, typer.Option(help="Options as YAML or JSON text, or a file with them.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Master seed.")] = 2026,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the state of an MLP's training: a run that was killed goes on where "
+            "it was, with the same result. Emptied at the end."
+        ),
+    ] = None,
 ) -> None:
     """Fit a decoder on the training trials and predict the test trials."""
     from braindecode_clip.artifacts import Embeddings, VoxelSet
     from braindecode_clip.decode import FittedDecoder, apply_decoder
     from braindecode_clip.decode import decode as fit_and_predict
     from braindecode_clip.io.hdf5 import load_artifact, read_provenance, save_artifact
+    from braindecode_clip.io.training_state import TrainingState
     from braindecode_clip.logs import get_logger, milestone
-    from braindecode_clip.provenance import make_provenance
+    from braindecode_clip.provenance import (
+        code_digest,
+        file_sha256,
+        library_versions,
+        make_provenance,
+    )
 
     logger = get_logger(__name__)
     if decoder is not None and (options or out_decoder):
@@ -55,9 +68,15 @@ def decode(
     else:
         made_with = read_provenance(embeddings)["options"]
         name = made_with.get("name") or targets.fingerprint.get("name") or embeddings.stem
+        store = None
+        if state is not None:
+            key = {"options": config.model_dump(mode="json"), "seed": seed}
+            key |= {"data": [file_sha256(path) for path in inputs]}
+            key |= {"code": code_digest("braindecode_clip.cli.decode")}
+            store = TrainingState(state, key=key | {"libraries": dict(library_versions())})
         with milestone(logger, f"fitted {config.name} on {samples.roi}") as note:
             predictions, fitted = fit_and_predict(
-                samples, targets, config=config, seed=seed, encoder=str(name)
+                samples, targets, config=config, seed=seed, encoder=str(name), store=store
             )
             r2 = [fold.info["out_of_fold_r2"] for fold in fitted.folds]
             note(
@@ -73,6 +92,8 @@ def decode(
         logger.info("wrote %s", out_decoder)
     save_artifact(out, predictions, provenance)
     logger.info("wrote %s", out)
+    if decoder is None and store is not None:
+        store.remove()
 
 
 def _read_config(source: str | None) -> RidgeConfig | ContrastiveConfig | MLPConfig:

@@ -24,6 +24,7 @@ from braindecode_clip.seeds import derive_seed
 if TYPE_CHECKING:
     from braindecode_clip.decode.contrastive import ContrastiveDecoder
     from braindecode_clip.decode.mlp import MLPDecoder
+    from braindecode_clip.decode.training import Store
 
     Estimator = RidgeDecoder | ContrastiveDecoder | MLPDecoder
 
@@ -31,7 +32,13 @@ Config = RidgeConfig | ContrastiveConfig | MLPConfig
 
 
 def decode(
-    voxels: VoxelSet, embeddings: Embeddings, *, config: Config, seed: int, encoder: str = ""
+    voxels: VoxelSet,
+    embeddings: Embeddings,
+    *,
+    config: Config,
+    seed: int,
+    encoder: str = "",
+    store: Store | None = None,
 ) -> tuple[Predictions, FittedDecoder]:
     """Fit on the training rows of every fold and predict its test rows.
 
@@ -48,6 +55,8 @@ def decode(
         Master seed; every fold derives its own from it.
     encoder : str
         Label of the embeddings, kept in the results.
+    store : Store, optional
+        Keeps the state of an MLP's training, which then goes on where it was killed.
 
     Returns
     -------
@@ -63,7 +72,10 @@ def decode(
         Stimuli without an embedding, or too few groups.
     """
     _check_inputs(voxels, embeddings)
-    folds = [_fit_fold(voxels, fold, embeddings, config=config, seed=seed) for fold in voxels.folds]
+    folds = [
+        _fit_fold(voxels, fold, embeddings, config=config, seed=seed, store=store)
+        for fold in voxels.folds
+    ]
     fitted = FittedDecoder(
         kind=config.kind,
         name=config.name,
@@ -206,7 +218,13 @@ def _check_same_voxels(fitted: FittedDecoder, voxels: VoxelSet) -> None:
 
 
 def _fit_fold(
-    voxels: VoxelSet, fold: Fold, embeddings: Embeddings, *, config: Config, seed: int
+    voxels: VoxelSet,
+    fold: Fold,
+    embeddings: Embeddings,
+    *,
+    config: Config,
+    seed: int,
+    store: Store | None,
 ) -> FoldDecoder:
     train = fold.train
     targets = embeddings.vectors[embeddings.rows(train.stimulus_id)]
@@ -221,7 +239,9 @@ def _fit_fold(
     estimator = make_estimator(
         config, n_groups=n_groups, seed=derive_seed(seed, "decode", *labels) % 2**31
     )
-    shown = {} if config.kind == "ridge" else {"stimuli": train.stimulus_id}
+    shown: dict[str, Any] = {} if config.kind == "ridge" else {"stimuli": train.stimulus_id}
+    if config.kind == "mlp" and store is not None:
+        shown["store"] = store.part(fold.name)
     estimator.fit(train.data, targets, groups=groups, **shown)
     gain, offset = fit_calibration(estimator.out_of_fold_, targets, method=config.calibration)
     return FoldDecoder(

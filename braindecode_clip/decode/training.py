@@ -21,6 +21,9 @@ logger = get_logger(__name__)
 class Store(Protocol):
     """Where a fit keeps its state: named slots of arrays and JSON-able facts."""
 
+    def part(self, name: str) -> Store:
+        """Return a store of its own below this one."""
+
     def load(self, slot: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """Return what was saved last, or None."""
 

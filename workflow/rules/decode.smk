@@ -18,7 +18,9 @@ rule decode:
         code=code("decode"),
         options=lambda wildcards: as_json(DECODERS[wildcards.decoder]),
         seed=STUDY.seed,
+        # Undeclared: Snakemake deletes the outputs of a failed job, and a retry goes on from here.
+        state=side_file(f"{RESULTS}/decode-state", "decode", FIT, "d"),
     shell:
         "braindecode-clip decode --voxels {input.voxels:q} --embeddings {input.embeddings:q}"
-        " --options {params.options:q} --seed {params.seed} --out {output.predictions:q}"
+        " --options {params.options:q} --seed {params.seed} --state {params.state:q} --out {output.predictions:q}"
         " --out-decoder {output.decoder:q} > {log:q} 2>&1"
