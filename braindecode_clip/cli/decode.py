@@ -9,10 +9,21 @@ import typer
 
 from braindecode_clip.cli.common import options_help, read_mapping
 from braindecode_clip.config.base import parse_section
-from braindecode_clip.config.decode import AlphaGrid, ContrastiveConfig, MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import (
+    AlphaGrid,
+    ContrastiveConfig,
+    EnsembleConfig,
+    MLPConfig,
+    RidgeConfig,
+)
 from braindecode_clip.errors import ConfigError
 
-_KINDS = {"ridge": RidgeConfig, "contrastive": ContrastiveConfig, "mlp": MLPConfig}
+_KINDS = {
+    "ridge": RidgeConfig,
+    "contrastive": ContrastiveConfig,
+    "mlp": MLPConfig,
+    "ensemble": EnsembleConfig,
+}
 
 
 def decode(
@@ -25,6 +36,13 @@ def decode(
     decoder: Annotated[
         Path | None,
         typer.Option(help="Apply this decoder, written by --out-decoder, instead of fitting one."),
+    ] = None,
+    member: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Decoder to combine (kind: ensemble), written by --out-decoder; once for each "
+            "of `members`, in their order."
+        ),
     ] = None,
     options: Annotated[
         str | None, typer.Option(help="Options as YAML or JSON text, or a file with them.")
@@ -40,7 +58,7 @@ def decode(
 ) -> None:
     """Fit a decoder on the training trials and predict the test trials."""
     from braindecode_clip.artifacts import Embeddings, VoxelSet
-    from braindecode_clip.decode import FittedDecoder, apply_decoder
+    from braindecode_clip.decode import FittedDecoder, apply_decoder, combine
     from braindecode_clip.decode import decode as fit_and_predict
     from braindecode_clip.io.hdf5 import load_artifact, read_provenance, save_artifact
     from braindecode_clip.io.training_state import TrainingState
@@ -58,17 +76,26 @@ def decode(
             "--decoder applies a stored decoder as it is: leave out --options and --out-decoder."
         )
     config = _read_config(options)
+    if bool(member) != (config.kind == "ensemble"):
+        raise ConfigError(
+            "--member names the decoders of an ensemble: give it together with 'kind: ensemble' "
+            f"in --options. Got {len(member or [])} of them with 'kind: {config.kind}'."
+        )
     samples = load_artifact(voxels, VoxelSet)
     targets = load_artifact(embeddings, Embeddings)
     inputs = [voxels, embeddings]
+    store = None
     if decoder is not None:
         fitted = load_artifact(decoder, FittedDecoder)
         predictions = apply_decoder(fitted, samples, targets)
         inputs.append(decoder)
+    elif isinstance(config, EnsembleConfig):
+        inputs += member or []
+        combined = [load_artifact(path, FittedDecoder) for path in member or []]
+        predictions, fitted = combine(combined, samples, targets, config=config)
     else:
         made_with = read_provenance(embeddings)["options"]
         name = made_with.get("name") or targets.fingerprint.get("name") or embeddings.stem
-        store = None
         if state is not None:
             key = {"options": config.model_dump(mode="json"), "seed": seed}
             key |= {"data": [file_sha256(path) for path in inputs]}
@@ -92,11 +119,13 @@ def decode(
         logger.info("wrote %s", out_decoder)
     save_artifact(out, predictions, provenance)
     logger.info("wrote %s", out)
-    if decoder is None and store is not None:
+    if store is not None:
         store.remove()
 
 
-def _read_config(source: str | None) -> RidgeConfig | ContrastiveConfig | MLPConfig:
+def _read_config(
+    source: str | None,
+) -> RidgeConfig | ContrastiveConfig | MLPConfig | EnsembleConfig:
     """Read the options of the kind that they name; ridge by default."""
     mapping, where = read_mapping(source)
     kind = mapping.get("kind", "ridge")
@@ -105,5 +134,5 @@ def _read_config(source: str | None) -> RidgeConfig | ContrastiveConfig | MLPCon
     return parse_section(_KINDS[kind], mapping, where=where)
 
 
-_SECTIONS = (RidgeConfig, AlphaGrid, ContrastiveConfig, MLPConfig)
+_SECTIONS = (RidgeConfig, AlphaGrid, ContrastiveConfig, MLPConfig, EnsembleConfig)
 decode.__doc__ = f"{decode.__doc__}\n\n{options_help(*_SECTIONS)}"

@@ -212,3 +212,20 @@ class MLPConfig(Section):
         if self.contrastive + self.cosine + self.mse <= 0:
             raise ValueError("one of the losses 'contrastive', 'cosine', 'mse' must be above 0")
         return self
+
+
+class EnsembleConfig(Section):
+    """A weighted mean of other decoders."""
+
+    name: str = Field(default="ensemble", pattern=_NAME, description="Label in file names.")
+    kind: Literal["ensemble"] = Field(default="ensemble", description="Kind of decoder.")
+    members: tuple[str, ...] = Field(
+        min_length=2, description="Names of the other decoders that are combined."
+    )
+    method: Literal["identification", "error"] = Field(
+        default="identification",
+        description="What the weights (at least 0, together 1) are best for on out-of-fold "
+        "predictions of the training part: pairwise identification (default), over a grid, or "
+        "squared error, exactly.",
+    )
+    calibration: Calibration = Field(default="spread", description=_CALIBRATION)

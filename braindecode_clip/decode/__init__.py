@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration
+from braindecode_clip.decode.combine import combine
 from braindecode_clip.decode.fit import apply_decoder, decode
 from braindecode_clip.decode.fitted import FittedDecoder, FoldDecoder, NamedArray, predict_samples
 from braindecode_clip.decode.ridge import RidgeDecoder
@@ -20,6 +21,7 @@ __all__ = [
     "RidgeDecoder",
     "apply_calibration",
     "apply_decoder",
+    "combine",
     "decode",
     "fit_calibration",
     "predict_samples",

@@ -14,6 +14,7 @@ from braindecode_clip.decode.fitted import (
     LINEAR,
     FittedDecoder,
     FoldDecoder,
+    held_out_arrays,
     named_arrays,
     predict_samples,
 )
@@ -249,7 +250,7 @@ def _fit_fold(
         voxel_index=fold.voxel_index,
         mean=fold.mean,
         sd=fold.sd,
-        arrays=named_arrays(estimator),
+        arrays=(*named_arrays(estimator), *held_out_arrays(estimator.out_of_fold_)),
         gain=gain,
         offset=offset,
         seen=np.union1d(fold.seen, train.stimulus_id),

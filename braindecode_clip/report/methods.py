@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from braindecode_clip import __version__
-from braindecode_clip.config.decode import ContrastiveConfig, MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import ContrastiveConfig, EnsembleConfig, MLPConfig, RidgeConfig
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.preprocess import CensorConfig, PreprocessConfig, StrategyConfig
 from braindecode_clip.config.realign import RealignConfig
@@ -292,10 +292,19 @@ def _contrastive(decoder: ContrastiveConfig, cite: Citations) -> str:
     )
 
 
+def _ensemble(decoder: EnsembleConfig, cite: Citations) -> str:
+    aim = {"identification": "pairwise identification", "error": "squared error"}[decoder.method]
+    return (
+        f"Decoder {decoder.name} is the mean of {_and(list(decoder.members))} with the weights "
+        f"that gave the best {aim} of out-of-fold predictions of the training part."
+    )
+
+
 _DESCRIBED: dict[type, Callable[..., str]] = {
     RidgeConfig: _ridge,
     ContrastiveConfig: _contrastive,
     MLPConfig: _mlp,
+    EnsembleConfig: _ensemble,
 }
 
 
