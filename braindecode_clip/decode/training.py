@@ -142,11 +142,7 @@ class Training:
         plan = self.plan
         tau, mixes = plan.tau(self.epoch), plan.mixes(self.epoch)
         for rows in self._batches():
-            self.optimizer.zero_grad(set_to_none=True)
-            self._loss(rows, tau=tau, mixes=mixes).backward()
-            self.optimizer.step()
-            self.schedule.step()
-            self._follow()
+            self.step(rows, tau=tau, mixes=mixes)
         self.network.eval()
         arrays = self._with_average()
         with torch.inference_mode():
@@ -166,6 +162,14 @@ class Training:
                 name: value.cpu().numpy().copy() for name, value in arrays.items()
             }
         self.epoch += 1
+
+    def step(self, rows: torch.Tensor, *, tau: float, mixes: bool) -> None:
+        """Take one step on some rows."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self._loss(rows, tau=tau, mixes=mixes).backward()
+        self.optimizer.step()
+        self.schedule.step()
+        self._follow()
 
     def _batches(self) -> Iterator[torch.Tensor]:
         order = torch.randperm(len(self.train.inputs))

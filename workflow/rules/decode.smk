@@ -1,10 +1,3 @@
-def member_decoders(wildcards):
-    """The decoders that an ensemble combines; none for other kinds."""
-    labels = {key: value for key, value in wildcards.items() if key != "decoder"}
-    names = getattr(DECODERS[wildcards.decoder], "members", ())
-    return [result("decoder").format(**labels, decoder=name) for name in names]
-
-
 rule decode:
     input:
         voxels=result("voxels"),
