@@ -1,4 +1,4 @@
-"""Options of ``decode``: the ridge and the MLP decoder."""
+"""Options of ``decode``: ridge, the linear contrastive decoder, and the MLP."""
 
 from __future__ import annotations
 
@@ -74,6 +74,69 @@ class RidgeConfig(Section):
     calibration: Calibration = Field(default="spread", description=_CALIBRATION)
 
 
+class ContrastiveConfig(Section):
+    """A linear decoder that starts at ridge and goes on under a contrastive loss."""
+
+    name: str = Field(default="contrastive", pattern=_NAME, description="Label in file names.")
+    kind: Literal["contrastive"] = Field(default="contrastive", description="Kind of decoder.")
+    alphas: AlphaGrid = Field(
+        default_factory=AlphaGrid, description="Penalties of the ridge start to choose from."
+    )
+    cv: int = Field(
+        default=5,
+        ge=2,
+        description="Folds of the training part that choose the penalty and the number of "
+        "epochs. Default 5; fewer where there are fewer groups.",
+    )
+    loss: Literal["infonce", "softclip"] = Field(
+        default="infonce",
+        description="infonce (default): every prediction has one right target; softclip: "
+        "targets alike share the right answer.",
+    )
+    temperature: float | None = Field(
+        default=None,
+        gt=0,
+        description="First temperature. Default null: the one that suits ridge's out-of-fold "
+        "predictions best.",
+    )
+    learn_temperature: bool = Field(
+        default=True, description="Train the temperature too (infonce alone). Default true."
+    )
+    noise: float = Field(
+        default=1.0,
+        ge=0,
+        description="Noise on the voxels while training, in units of the noise that a ridge "
+        "penalty stands for. Default 1.",
+    )
+    decay: float = Field(
+        default=0.0, ge=0, description="Pull towards the ridge weights. Default 0."
+    )
+    optimizer: Literal["adamw", "lbfgs"] = Field(
+        default="adamw", description="adamw (default), or lbfgs on all rows at each step."
+    )
+    learning_rate: float = Field(
+        default=0.03,
+        gt=0,
+        description="Of adamw, in units of the ridge weights' root mean square. Default 0.03.",
+    )
+    batch_size: int | None = Field(
+        default=None, ge=2, description="Rows of a step. Default null: all."
+    )
+    max_epochs: int = Field(default=40, ge=0, description="Most epochs. Default 40.")
+    patience: int = Field(
+        default=10,
+        ge=1,
+        description="Epochs without a smaller held-out loss that end the search. Default 10.",
+    )
+    n_components: int | None = Field(
+        default=None,
+        ge=1,
+        description="Principal components of the training rows to work in. Default null: all, "
+        "which is exact.",
+    )
+    calibration: Calibration = Field(default="spread", description=_CALIBRATION)
+
+
 class MLPConfig(Section):
     """A residual multilayer perceptron, stopped early on a part of train."""
 
@@ -98,6 +161,25 @@ class MLPConfig(Section):
     )
     temperature: float = Field(
         default=0.1, gt=0, description="Temperature of the contrastive loss. Default 0.1."
+    )
+    temperature_end: float | None = Field(
+        default=None,
+        gt=0,
+        description="Temperature in the last epoch, reached on half a cosine. Default null: the "
+        "same throughout.",
+    )
+    mixco_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the epochs, from the first, that mix the voxels of rows and have "
+        "BiMixCo as contrastive loss. Default 0; MindEye takes 0.33.",
+    )
+    mixco_beta: float = Field(
+        default=0.15, gt=0, description="Both parameters of the shares' Beta. Default 0.15."
+    )
+    mixco_temperature: float = Field(
+        default=0.006, gt=0, description="Temperature of BiMixCo. Default 0.006."
     )
     learning_rate: float = Field(
         default=2e-3, gt=0, description="Peak of the one-cycle schedule. Default 0.002."
@@ -131,6 +213,22 @@ class MLPConfig(Section):
         description="Networks whose predictions are averaged; each holds out another part of "
         "train. Default 3.",
     )
+    repeats: Literal["all", "draw", "average"] = Field(
+        default="all",
+        description="Rows of one stimulus in training: all (default), one drawn for each epoch, "
+        "or their average.",
+    )
+    ema: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Decay a step of a moving average of the weights, kept in their place. "
+        "Default 0: none.",
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        default="float32",
+        description="float32 (default), or bfloat16 for the products while training.",
+    )
     calibration: Calibration = Field(default="spread", description=_CALIBRATION)
 
     @model_validator(mode="after")
@@ -138,3 +236,20 @@ class MLPConfig(Section):
         if self.contrastive + self.cosine + self.mse <= 0:
             raise ValueError("one of the losses 'contrastive', 'cosine', 'mse' must be above 0")
         return self
+
+
+class EnsembleConfig(Section):
+    """A weighted mean of other decoders."""
+
+    name: str = Field(default="ensemble", pattern=_NAME, description="Label in file names.")
+    kind: Literal["ensemble"] = Field(default="ensemble", description="Kind of decoder.")
+    members: tuple[str, ...] = Field(
+        min_length=2, description="Names of the other decoders that are combined."
+    )
+    method: Literal["identification", "error"] = Field(
+        default="identification",
+        description="What the weights (at least 0, together 1) are best for on out-of-fold "
+        "predictions of the training part: pairwise identification (default), over a grid, or "
+        "squared error, exactly.",
+    )
+    calibration: Calibration = Field(default="spread", description=_CALIBRATION)

@@ -12,7 +12,7 @@ from braindecode_clip.checks import some
 from braindecode_clip.config.base import Section, parse_section
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.config.datasets import LABEL, BidsConfig, RoiConfig
-from braindecode_clip.config.decode import MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import ContrastiveConfig, EnsembleConfig, MLPConfig, RidgeConfig
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.config.interpret import InterpretConfig
@@ -23,7 +23,9 @@ from braindecode_clip.config.retrieve import GalleryConfig, RetrieveConfig
 from braindecode_clip.config.simulate import SimulateConfig
 from braindecode_clip.config.voxels import SplitConfig, VoxelsConfig
 
-DecoderConfig = Annotated[RidgeConfig | MLPConfig, Field(discriminator="kind")]
+DecoderConfig = Annotated[
+    RidgeConfig | ContrastiveConfig | MLPConfig | EnsembleConfig, Field(discriminator="kind")
+]
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -85,6 +87,19 @@ class StudyConfig(Section):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"names in '{section}' must differ; more than once: {some(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _ensembles_have_members(self) -> StudyConfig:
+        single = [item.name for item in self.decoders if item.kind != "ensemble"]
+        for item in self.decoders:
+            if isinstance(item, EnsembleConfig):
+                unknown = sorted(set(item.members) - set(single))
+                if unknown or len(set(item.members)) < len(item.members):
+                    raise ValueError(
+                        f"the members of decoder '{item.name}' must be different ones of the "
+                        f"single decoders {some(single)}; got {some(list(item.members))}"
+                    )
         return self
 
     @model_validator(mode="after")

@@ -1,16 +1,19 @@
-"""From voxels to embeddings: ridge, MLP, calibration, and the fit over folds."""
+"""From voxels to embeddings: ridge, contrastive, MLP, calibration, and the fit over folds."""
 
 from typing import TYPE_CHECKING, Any
 
 from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration
+from braindecode_clip.decode.combine import combine
 from braindecode_clip.decode.fit import apply_decoder, decode
 from braindecode_clip.decode.fitted import FittedDecoder, FoldDecoder, NamedArray, predict_samples
 from braindecode_clip.decode.ridge import RidgeDecoder
 
 if TYPE_CHECKING:
+    from braindecode_clip.decode.contrastive import ContrastiveDecoder
     from braindecode_clip.decode.mlp import MLPDecoder
 
 __all__ = [
+    "ContrastiveDecoder",
     "FittedDecoder",
     "FoldDecoder",
     "MLPDecoder",
@@ -18,6 +21,7 @@ __all__ = [
     "RidgeDecoder",
     "apply_calibration",
     "apply_decoder",
+    "combine",
     "decode",
     "fit_calibration",
     "predict_samples",
@@ -25,7 +29,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the MLP when it is asked for: ridge alone should not wait for torch."""
+    """Import what trains when it is asked for: ridge alone should not wait for torch."""
+    if name == "ContrastiveDecoder":
+        from braindecode_clip.decode.contrastive import ContrastiveDecoder
+
+        return ContrastiveDecoder
     if name == "MLPDecoder":
         from braindecode_clip.decode.mlp import MLPDecoder
 

@@ -8,11 +8,13 @@ import numpy as np
 
 from braindecode_clip.artifacts import Embeddings, Fold, Predictions, VoxelSet
 from braindecode_clip.checks import Problems, differences, some
-from braindecode_clip.config.decode import MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import ContrastiveConfig, MLPConfig, RidgeConfig
 from braindecode_clip.decode.calibrate import fit_calibration
 from braindecode_clip.decode.fitted import (
+    LINEAR,
     FittedDecoder,
     FoldDecoder,
+    held_out_arrays,
     named_arrays,
     predict_samples,
 )
@@ -21,13 +23,23 @@ from braindecode_clip.errors import DataError, LeakageError
 from braindecode_clip.seeds import derive_seed
 
 if TYPE_CHECKING:
+    from braindecode_clip.decode.contrastive import ContrastiveDecoder
     from braindecode_clip.decode.mlp import MLPDecoder
+    from braindecode_clip.decode.training import Store
 
-Config = RidgeConfig | MLPConfig
+    Estimator = RidgeDecoder | ContrastiveDecoder | MLPDecoder
+
+Config = RidgeConfig | ContrastiveConfig | MLPConfig
 
 
 def decode(
-    voxels: VoxelSet, embeddings: Embeddings, *, config: Config, seed: int, encoder: str = ""
+    voxels: VoxelSet,
+    embeddings: Embeddings,
+    *,
+    config: Config,
+    seed: int,
+    encoder: str = "",
+    store: Store | None = None,
 ) -> tuple[Predictions, FittedDecoder]:
     """Fit on the training rows of every fold and predict its test rows.
 
@@ -39,11 +51,13 @@ def decode(
     voxels : VoxelSet
     embeddings : Embeddings
         Must hold every stimulus of the voxels.
-    config : RidgeConfig or MLPConfig
+    config : RidgeConfig, ContrastiveConfig or MLPConfig
     seed : int
         Master seed; every fold derives its own from it.
     encoder : str
         Label of the embeddings, kept in the results.
+    store : Store, optional
+        Keeps the state of an MLP's training, which then goes on where it was killed.
 
     Returns
     -------
@@ -59,7 +73,10 @@ def decode(
         Stimuli without an embedding, or too few groups.
     """
     _check_inputs(voxels, embeddings)
-    folds = [_fit_fold(voxels, fold, embeddings, config=config, seed=seed) for fold in voxels.folds]
+    folds = [
+        _fit_fold(voxels, fold, embeddings, config=config, seed=seed, store=store)
+        for fold in voxels.folds
+    ]
     fitted = FittedDecoder(
         kind=config.kind,
         name=config.name,
@@ -202,7 +219,13 @@ def _check_same_voxels(fitted: FittedDecoder, voxels: VoxelSet) -> None:
 
 
 def _fit_fold(
-    voxels: VoxelSet, fold: Fold, embeddings: Embeddings, *, config: Config, seed: int
+    voxels: VoxelSet,
+    fold: Fold,
+    embeddings: Embeddings,
+    *,
+    config: Config,
+    seed: int,
+    store: Store | None,
 ) -> FoldDecoder:
     train = fold.train
     targets = embeddings.vectors[embeddings.rows(train.stimulus_id)]
@@ -217,18 +240,19 @@ def _fit_fold(
     estimator = make_estimator(
         config, n_groups=n_groups, seed=derive_seed(seed, "decode", *labels) % 2**31
     )
-    if isinstance(estimator, RidgeDecoder):
-        weights = train.n_repeats if config.weight_by_repeats else None
-        estimator.fit(train.data, targets, groups=groups, sample_weight=weights)
-    else:
-        estimator.fit(train.data, targets, groups=groups)
+    shown: dict[str, Any] = {} if config.kind == "ridge" else {"stimuli": train.stimulus_id}
+    if config.kind == "ridge" and config.weight_by_repeats:
+        shown["sample_weight"] = train.n_repeats
+    if config.kind == "mlp" and store is not None:
+        shown["store"] = store.part(fold.name)
+    estimator.fit(train.data, targets, groups=groups, **shown)
     gain, offset = fit_calibration(estimator.out_of_fold_, targets, method=config.calibration)
     return FoldDecoder(
         fold=fold.name,
         voxel_index=fold.voxel_index,
         mean=fold.mean,
         sd=fold.sd,
-        arrays=named_arrays(estimator),
+        arrays=(*named_arrays(estimator), *held_out_arrays(estimator.out_of_fold_)),
         gain=gain,
         offset=offset,
         seen=np.union1d(fold.seen, train.stimulus_id),
@@ -236,26 +260,30 @@ def _fit_fold(
     )
 
 
-def make_estimator(config: Config, *, n_groups: int, seed: int) -> RidgeDecoder | MLPDecoder:
+def make_estimator(config: Config, *, n_groups: int, seed: int) -> Estimator:
     """Build the unfitted estimator of a config; inner folds are at most the groups."""
     options = config.model_dump(exclude={"name", "kind", "calibration", "weight_by_repeats"})
-    if config.kind == "ridge":
+    if config.kind in LINEAR:
         grid = config.alphas
         options |= {
             "alphas": np.geomspace(grid.low, grid.high, grid.count),
             "cv": min(config.cv, n_groups),
-            "alpha_groups": None if config.alpha_groups == "dimension" else config.alpha_groups,
-            "out_of_fold": True,
         }
-        return RidgeDecoder(**options)
+    if config.kind == "ridge":
+        shared = None if config.alpha_groups == "dimension" else config.alpha_groups
+        return RidgeDecoder(**options | {"alpha_groups": shared}, out_of_fold=True)
     # Ridge alone should not wait for torch.
+    if config.kind == "contrastive":
+        from braindecode_clip.decode.contrastive import ContrastiveDecoder
+
+        return ContrastiveDecoder(**options, random_state=seed)
     from braindecode_clip.decode.mlp import MLPDecoder
 
     return MLPDecoder(**options, random_state=seed)
 
 
 def _report(
-    estimator: RidgeDecoder | MLPDecoder, targets: np.ndarray, *, n_groups: int, gain: np.ndarray
+    estimator: Estimator, targets: np.ndarray, *, n_groups: int, gain: np.ndarray
 ) -> dict[str, Any]:
     """Return what the fit found, JSON-able."""
     held = estimator.out_of_fold_
@@ -269,7 +297,9 @@ def _report(
         "out_of_fold_r2": float(1 - residual / total) if total > 0 else 0.0,
         "mean_gain": float(gain.mean()),
     }
-    if isinstance(estimator, RidgeDecoder):
+    if hasattr(estimator, "alpha_"):
+        if hasattr(estimator, "best_epoch_"):
+            found["best_epochs"] = [int(estimator.best_epoch_)]
         low, middle, high = np.quantile(estimator.alpha_, [0, 0.5, 1])
         return found | {
             "alpha_min": float(low),

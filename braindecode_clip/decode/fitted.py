@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +15,12 @@ from braindecode_clip.decode.ridge import RidgeDecoder
 from braindecode_clip.errors import ArtifactError
 
 if TYPE_CHECKING:
+    from braindecode_clip.decode.contrastive import ContrastiveDecoder
     from braindecode_clip.decode.mlp import MLPDecoder
 
-KINDS = ("ridge", "mlp")
+KINDS = ("ridge", "contrastive", "mlp", "ensemble")
+#: Kinds that predict with ``coef`` and ``intercept``.
+LINEAR = ("ridge", "contrastive")
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,10 @@ class FoldDecoder:
         Scaling of those columns, fitted on train.
     arrays : tuple of NamedArray
         Ridge: coef (n_kept, n_dims), intercept, alpha (n_dims,), alphas (n_alphas,), cv_mse
-        (n_alphas, n_dims). MLP: means, scales and the parameters of every member.
+        (n_alphas, n_dims). Contrastive: coef, intercept, alpha. MLP: means,
+        scales and the parameters of every member. All: out_of_fold (n, n_dims) and
+        out_of_fold_rows (n,), predictions of training rows by models that had not seen them.
+        Ensemble: weights (n_members,), and the arrays of member i as ``i/name``.
     gain, offset : ndarray (n_dims,) float32
         Calibration of the predictions.
     seen : ndarray (n,) str
@@ -87,7 +93,7 @@ class FittedDecoder:
     Attributes
     ----------
     kind : str
-        "ridge" or "mlp".
+        One of :data:`KINDS`.
     name, encoder, subject, roi, split, unit : str
     space : VoxelSpace
         Of the ROI before selection.
@@ -126,7 +132,7 @@ def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.nda
     decoder : FoldDecoder
     X : ndarray (n_samples, n_kept)
         Voxels of the fold, scaled with its statistics (``Fold.test.data``).
-    kind : {"ridge", "mlp"}
+    kind : str
         :attr:`FittedDecoder.kind`.
 
     Returns
@@ -144,7 +150,9 @@ def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.nda
             f"decoder of fold '{decoder.fold}': got {X.shape[1]} voxels, it was fitted on "
             f"{len(decoder.voxel_index)}. Pass the voxels that it was fitted on."
         )
-    if kind == "ridge":
+    if kind == "ensemble":
+        raw = _predict_members(decoder, X)
+    elif kind in LINEAR:
         raw = X @ decoder.array("coef") + decoder.array("intercept")
     else:
         # Ridge alone should not wait for torch.
@@ -154,7 +162,35 @@ def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.nda
     return apply_calibration(raw, decoder.gain, decoder.offset)
 
 
-def named_arrays(estimator: RidgeDecoder | MLPDecoder) -> tuple[NamedArray, ...]:
+def _predict_members(decoder: FoldDecoder, X: np.ndarray) -> np.ndarray:
+    """Return the weighted mean of the members' calibrated predictions."""
+    total = 0.0
+    for i, member in enumerate(decoder.info["members"]):
+        start = f"{i}/"
+        arrays = [
+            NamedArray(item.name.removeprefix(start), item.data)
+            for item in decoder.arrays
+            if item.name.startswith(start)
+        ]
+        gain, offset = decoder.array(f"{i}/calibration")
+        alone = replace(decoder, arrays=tuple(arrays), gain=gain, offset=offset)
+        weight = decoder.array("weights")[i]
+        total = total + weight * predict_samples(alone, X, kind=member["kind"])
+    return np.asarray(total)
+
+
+def held_out_arrays(out_of_fold: np.ndarray) -> tuple[NamedArray, ...]:
+    """Return out-of-fold predictions to store: the rows that have one, and which they are."""
+    rows = np.flatnonzero(~np.isnan(out_of_fold).any(axis=1))
+    return (
+        NamedArray("out_of_fold", out_of_fold[rows].astype(np.float32)),
+        NamedArray("out_of_fold_rows", rows),
+    )
+
+
+def named_arrays(
+    estimator: RidgeDecoder | ContrastiveDecoder | MLPDecoder,
+) -> tuple[NamedArray, ...]:
     """Return all arrays that a fitted estimator needs to predict, and ridge's curves."""
     found: Mapping[str, np.ndarray]
     if isinstance(estimator, RidgeDecoder):
@@ -164,6 +200,12 @@ def named_arrays(estimator: RidgeDecoder | MLPDecoder) -> tuple[NamedArray, ...]
             "alpha": estimator.alpha_,
             "alphas": np.asarray(estimator.alphas, dtype=np.float64),
             "cv_mse": estimator.cv_mse_,
+        }
+    elif hasattr(estimator, "coef_"):
+        found = {
+            "coef": estimator.coef_,
+            "intercept": estimator.intercept_,
+            "alpha": estimator.alpha_,
         }
     else:
         found = estimator.arrays_

@@ -10,15 +10,10 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from braindecode_clip.decode.network import (
-    ResidualMLP,
-    loss_of,
-    network_arrays,
-    run_network,
-)
-from braindecode_clip.logs import get_logger
-
-logger = get_logger(__name__)
+from braindecode_clip.decode.network import ResidualMLP, run_network
+from braindecode_clip.decode.row_labels import stimulus_numbers
+from braindecode_clip.decode.targets import flattened
+from braindecode_clip.decode.training import Plan, Rows, Store, Training, averaged, run_training
 
 
 class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
@@ -42,6 +37,13 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         is used.
     temperature : float, default 0.1
         Of the contrastive loss.
+    temperature_end : float or None, default None
+        Of the contrastive loss in the last epoch, reached on half a cosine; None keeps it.
+    mixco_share : float, default 0
+        Share of the epochs, from the first, in which inputs are mixed and the contrastive
+        loss is BiMixCo. Scotti et al. (2023): a third, then SoftCLIP from 0.004 to 0.0075.
+    mixco_beta, mixco_temperature : float, default 0.15, 0.006
+        Of BiMixCo.
     learning_rate : float, default 2e-3
         Peak of the schedule.
     weight_decay : float, default 0.01
@@ -53,6 +55,16 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     validation : float, default 0.125
         Share of the groups that a member holds out.
     n_members : int, default 3
+    repeats : {"all", "draw", "average"}, default "all"
+        Rows of one stimulus in training: all in every epoch, one drawn for each epoch, or
+        their average.
+    ema : float, default 0
+        Decay of a moving average of the weights for a step, which is then checked and kept; 0
+        keeps the weights themselves.
+    precision : {"float32", "bfloat16"}, default "float32"
+        Of the products while training (autocast).
+    pooled : bool, default False
+        For token targets contrast the mean over tokens, not the tokens in a row.
     random_state : int, RandomState or None, default None
         Seeds partition, initial weights, order and dropout. Two fits with one int on one
         machine and number of threads are equal bit for bit (CPU).
@@ -71,6 +83,11 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
     Notes
     -----
+    Targets may have shape (n_samples, n_tokens, n_dims): they are flattened, squared error and
+    cosine are those of single tokens, and the contrastive loss is on the flattened vector or,
+    with ``pooled``, on the mean over tokens. The early stop takes the loss without mixing, at
+    the last temperature. Gains and biases do not decay.
+
     The held-out rows choose the epoch and the gain and are then predicted, so
     ``out_of_fold_`` is slightly optimistic, unlike that of
     :class:`~braindecode_clip.decode.RidgeDecoder`.
@@ -87,6 +104,10 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         cosine: float = 0.0,
         mse: float = 0.0,
         temperature: float = 0.1,
+        temperature_end: float | None = None,
+        mixco_share: float = 0.0,
+        mixco_beta: float = 0.15,
+        mixco_temperature: float = 0.006,
         learning_rate: float = 2e-3,
         weight_decay: float = 0.01,
         batch_size: int = 128,
@@ -94,6 +115,10 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         patience: int = 12,
         validation: float = 0.125,
         n_members: int = 3,
+        repeats: str = "all",
+        ema: float = 0.0,
+        precision: str = "float32",
+        pooled: bool = False,
         random_state: Any = None,
         device: str = "auto",
     ) -> None:
@@ -105,6 +130,10 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.cosine = cosine
         self.mse = mse
         self.temperature = temperature
+        self.temperature_end = temperature_end
+        self.mixco_share = mixco_share
+        self.mixco_beta = mixco_beta
+        self.mixco_temperature = mixco_temperature
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.batch_size = batch_size
@@ -112,18 +141,36 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.patience = patience
         self.validation = validation
         self.n_members = n_members
+        self.repeats = repeats
+        self.ema = ema
+        self.precision = precision
+        self.pooled = pooled
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: Any, Y: Any, groups: Any = None) -> MLPDecoder:
+    def fit(
+        self,
+        X: Any,
+        Y: Any,
+        groups: Any = None,
+        *,
+        stimuli: Any = None,
+        store: Store | None = None,
+    ) -> MLPDecoder:
         """Train the members.
 
         Parameters
         ----------
         X : array-like (n_samples, n_voxels) float
-        Y : array-like (n_samples, n_targets) or (n_samples,) float
+        Y : array-like (n_samples, n_targets), (n_samples,) or (n_samples, n_tokens, n_dims)
         groups : array-like (n_samples,), optional
             Rows of one group are held out together; by default every row is its own group.
+        stimuli : array-like (n_samples,), optional
+            What was shown; by default every row is a stimulus of its own.
+        store : Store, optional
+            Keeps the state of the training, and takes up what it holds: a fit that was killed
+            and one that was not end with the same numbers (CPU). It must belong to these
+            data, options and seed.
 
         Returns
         -------
@@ -135,6 +182,7 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         ValueError
             For NaN, mismatched lengths, or fewer than two groups.
         """
+        Y, self._shape = flattened(Y)
         X, Y = validate_data(
             self,
             X,
@@ -144,7 +192,6 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
             y_numeric=True,
             ensure_min_samples=2,
         )
-        self._one_target = Y.ndim == 1
         Y = Y.reshape(len(Y), -1).astype(np.float64)
         rng = check_random_state(self.random_state)
         part = held_out_parts(len(X), groups, share=self.validation, rng=rng)
@@ -153,12 +200,15 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         targets = torch.from_numpy(
             ((Y - self.arrays_["y_mean"]) / self.arrays_["y_scale"]).astype(np.float32)
         )
+        rows = Rows(inputs, targets, torch.from_numpy(stimulus_numbers(stimuli, len(X))))
         total, count = np.zeros(Y.shape), np.zeros((len(Y), 1))
         self.history_ = []
         for member in range(self.n_members):
             held = part == member % (part.max() + 1)
             seed = int(rng.randint(np.iinfo(np.int32).max))
-            arrays, record = self._train_member(inputs, targets, held=held, seed=seed)
+            arrays, record = self._train_member(
+                rows, held=held, seed=seed, store=store, slot=f"member-{member}"
+            )
             predicted = run_network(arrays, inputs[held].numpy())
             truth = targets[held].numpy()
             power = float(np.square(predicted).sum())
@@ -172,18 +222,17 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         with np.errstate(invalid="ignore"):
             held_out = total / count
         held_out = (held_out * self.arrays_["y_scale"] + self.arrays_["y_mean"]).astype(np.float32)
-        self.out_of_fold_ = held_out[:, 0] if self._one_target else held_out
+        self.out_of_fold_ = self._shape.restore(held_out)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predict; (n_samples, n_targets), or (n_samples,) when Y had one axis; dtype of X."""
+        """Predict in the dtype of X; targets in the shape that Y had in ``fit``."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        predicted = predict_from_arrays(self.arrays_, X)
-        return predicted[:, 0] if self._one_target else predicted
+        return self._shape.restore(predict_from_arrays(self.arrays_, X))
 
     def _train_member(
-        self, inputs: torch.Tensor, targets: torch.Tensor, *, held: np.ndarray, seed: int
+        self, rows: Rows, *, held: np.ndarray, seed: int, store: Store | None, slot: str
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Train one network; return its arrays at the best epoch, and the history."""
         name = self.device
@@ -192,61 +241,45 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             network = ResidualMLP(
-                inputs.shape[1],
-                targets.shape[1],
+                rows.inputs.shape[1],
+                rows.targets.shape[1],
                 hidden=self.hidden,
                 n_blocks=self.n_blocks,
                 dropout=self.dropout,
                 input_dropout=self.input_dropout,
             ).to(name)
-            held_rows = torch.from_numpy(held)
-            return self._run_epochs(
-                network,
-                train=(inputs[~held_rows].to(name), targets[~held_rows].to(name)),
-                check=(inputs[held_rows].to(name), targets[held_rows].to(name)),
+            kept = torch.from_numpy(~held)
+            train = Rows(rows.inputs[kept], rows.targets[kept], rows.stimuli[kept])
+            if self.repeats == "average":
+                train = averaged(train)
+            check = Rows(rows.inputs[~kept], rows.targets[~kept], rows.stimuli[~kept])
+            training = Training(
+                network, train=train.to(name), check=check.to(name), plan=self._plan()
             )
+            return run_training(training, store=store, slot=slot)
 
-    def _run_epochs(
-        self,
-        network: ResidualMLP,
-        *,
-        train: tuple[torch.Tensor, torch.Tensor],
-        check: tuple[torch.Tensor, torch.Tensor],
-    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def _plan(self) -> Plan:
         weights = {"contrastive": self.contrastive, "cosine": self.cosine, "mse": self.mse}
-        if train[1].shape[1] == 1:
-            weights = {"mse": 1.0}
-        n_train = len(train[0])
-        size = min(n_train, max(2, min(self.batch_size, n_train // 4)))
-        n_steps = max(1, n_train // size)
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+        end = self.temperature if self.temperature_end is None else self.temperature_end
+        alone = len(self.arrays_["y_mean"]) == 1
+        return Plan(
+            weights={"mse": 1.0} if alone else weights,
+            temperature=self.temperature,
+            temperature_end=end,
+            mixco_share=self.mixco_share,
+            mixco_beta=self.mixco_beta,
+            mixco_temperature=self.mixco_temperature,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            ema=self.ema,
+            batch_size=self.batch_size,
+            max_epochs=self.max_epochs,
+            patience=self.patience,
+            draw=self.repeats == "draw",
+            bfloat16=self.precision == "bfloat16",
+            n_tokens=self._shape.n_tokens,
+            pooled=self.pooled,
         )
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.learning_rate, total_steps=self.max_epochs * n_steps, pct_start=0.2
-        )
-        losses: list[float] = []
-        best, arrays = 0, network_arrays(network)
-        for epoch in range(self.max_epochs):
-            network.train()
-            order = torch.randperm(n_train)
-            for step in range(n_steps):
-                rows = order[step * size : (step + 1) * size].to(train[0].device)
-                optimizer.zero_grad(set_to_none=True)
-                predicted = network(train[0][rows])
-                loss_of(predicted, train[1][rows], weights=weights, tau=self.temperature).backward()
-                optimizer.step()
-                schedule.step()
-            network.eval()
-            with torch.inference_mode():
-                loss = loss_of(network(check[0]), check[1], weights=weights, tau=self.temperature)
-            losses.append(float(loss))
-            if losses[-1] <= min(losses):
-                best, arrays = epoch, network_arrays(network)
-            elif epoch - best >= self.patience:
-                break
-        logger.debug("mlp: best epoch %d of %d", best + 1, len(losses))
-        return arrays, {"validation_loss": losses, "best_epoch": best}
 
 
 def predict_from_arrays(arrays: dict[str, np.ndarray], X: np.ndarray) -> np.ndarray:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from braindecode_clip.decode.losses import Mixture, bi_mixco, repeated, soft_clip, unit_vectors
+
 
 class ResidualBlock(nn.Module):
     """``x + W₂ gelu(W₁ norm(x))``, which starts as the identity."""
@@ -66,7 +68,15 @@ class ResidualMLP(nn.Module):
 
 
 def loss_of(
-    predicted: torch.Tensor, target: torch.Tensor, *, weights: Mapping[str, float], tau: float
+    predicted: torch.Tensor,
+    target: torch.Tensor,
+    *,
+    weights: Mapping[str, float],
+    tau: float,
+    mixture: Mixture | None = None,
+    stimuli: torch.Tensor | None = None,
+    n_tokens: int = 1,
+    pooled: bool = False,
 ) -> torch.Tensor:
     """Mix the losses ``contrastive``, ``cosine`` and ``mse`` by their weights.
 
@@ -74,8 +84,9 @@ def loss_of(
     predictions and targets and that of targets and targets, both over the batch at
     temperature ``tau``, less its smallest possible value (SoftCLIP; Scotti et al., NeurIPS
     2023, eq. 2). A repeated stimulus in a batch is thus no false negative. ``cosine`` is one
-    minus the cosine similarity, ``mse`` the squared error over the variance of the batch's
-    targets.
+    minus the cosine similarity, the mean over tokens, ``mse`` the squared error over the
+    variance of the batch's targets. Where inputs were mixed, ``contrastive`` is BiMixCo
+    (ibid., eq. 1), and the other two take the mixed targets.
 
     Parameters
     ----------
@@ -84,24 +95,31 @@ def loss_of(
     weights : mapping
         Name to weight; absent names count 0.
     tau : float
+    mixture : Mixture, optional
+        How the inputs were mixed.
+    stimuli : Tensor (n,) int, optional
+        With a mixture: repeats of one stimulus are no negatives of each other.
+    n_tokens : int
+    pooled : bool
+        Contrast the mean over tokens instead of the tokens in a row.
     """
+    shown = target if mixture is None else mixture.apply(target)
     total = predicted.new_zeros(())
     if weights.get("mse"):
-        variance = target.square().mean().clamp_min(1e-12)
-        total = total + weights["mse"] * functional.mse_loss(predicted, target) / variance
-    if not (weights.get("cosine") or weights.get("contrastive")):
-        return total
-    predicted = functional.normalize(predicted, dim=1)
-    target = functional.normalize(target, dim=1)
+        variance = shown.square().mean().clamp_min(1e-12)
+        total = total + weights["mse"] * functional.mse_loss(predicted, shown) / variance
     if weights.get("cosine"):
-        total = total + weights["cosine"] * (1 - (predicted * target).sum(dim=1).mean())
+        one, two = (part.reshape(len(part) * n_tokens, -1) for part in (predicted, shown))
+        total = total + weights["cosine"] * (1 - functional.cosine_similarity(one, two).mean())
     if weights.get("contrastive"):
-        wanted = functional.log_softmax(target @ target.T / tau, dim=1)
-        share = wanted.exp()
-        logits = predicted @ target.T / tau
-        got = functional.log_softmax(logits, dim=1) + functional.log_softmax(logits.T, dim=1)
-        excess = (share * (wanted - got / 2)).sum(dim=1).mean()
-        total = total + weights["contrastive"] * excess
+        one, two = (unit_vectors(x, n_tokens=n_tokens, pooled=pooled) for x in (predicted, target))
+        logits = one @ two.T / tau
+        if mixture is None:
+            contrast = soft_clip(logits, two @ two.T / tau)
+        else:
+            same = None if stimuli is None else repeated(stimuli)
+            contrast = bi_mixco(logits, mixture, not_negative=same)
+        total = total + weights["contrastive"] * contrast
     return total
 
 

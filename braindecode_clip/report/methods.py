@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from braindecode_clip import __version__
-from braindecode_clip.config.decode import MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import ContrastiveConfig, EnsembleConfig, MLPConfig, RidgeConfig
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.preprocess import CensorConfig, PreprocessConfig, StrategyConfig
 from braindecode_clip.config.realign import RealignConfig
@@ -249,8 +249,7 @@ def _targets(encoder: EncoderConfig, cite: Citations) -> str:
 def _decoders(study: StudyConfig, cite: Citations) -> list[str]:
     sentences = []
     for decoder in study.decoders:
-        described = _ridge if isinstance(decoder, RidgeConfig) else _mlp
-        sentences += [described(decoder, cite), _CALIBRATIONS[decoder.calibration]]
+        sentences += [_DESCRIBED[type(decoder)](decoder, cite), _CALIBRATIONS[decoder.calibration]]
     return [sentence for sentence in dict.fromkeys(sentences) if sentence]
 
 
@@ -280,6 +279,33 @@ def _mlp(decoder: MLPConfig, cite: Citations) -> str:
         f"with AdamW {cite('adamw')} on {losses} for at most {decoder.max_epochs} epochs, and "
         f"stopped early on {percent(decoder.validation)} of the training groups."
     )
+
+
+def _contrastive(decoder: ContrastiveConfig, cite: Citations) -> str:
+    loss = {"infonce": "symmetric InfoNCE loss", "softclip": "soft contrastive loss"}[decoder.loss]
+    cited = cite("clip" if decoder.loss == "infonce" else "mindeye")
+    return (
+        f"Decoder {decoder.name} is linear: it starts at a ridge regression {cite('ridge')} and "
+        f"goes on under a {loss} {cited} between predicted and true embeddings, for the number "
+        f"of epochs (at most {decoder.max_epochs}) that is best in {decoder.cv}-fold "
+        "cross-validation within the training part."
+    )
+
+
+def _ensemble(decoder: EnsembleConfig, cite: Citations) -> str:
+    aim = {"identification": "pairwise identification", "error": "squared error"}[decoder.method]
+    return (
+        f"Decoder {decoder.name} is the mean of {_and(list(decoder.members))} with the weights "
+        f"that gave the best {aim} of out-of-fold predictions of the training part."
+    )
+
+
+_DESCRIBED: dict[type, Callable[..., str]] = {
+    RidgeConfig: _ridge,
+    ContrastiveConfig: _contrastive,
+    MLPConfig: _mlp,
+    EnsembleConfig: _ensemble,
+}
 
 
 def _identification(inputs: Inputs, cite: Citations) -> list[str]:

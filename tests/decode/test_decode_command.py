@@ -32,7 +32,11 @@ def run(files, *more):
 
 @pytest.mark.parametrize(
     "options",
-    ["{kind: ridge, name: plain, cv: 4}", "{kind: mlp, hidden: 8, max_epochs: 4, n_members: 1}"],
+    [
+        "{kind: ridge, name: plain, cv: 4}",
+        "{kind: contrastive, max_epochs: 3}",
+        "{kind: mlp, hidden: 8, max_epochs: 4, n_members: 1}",
+    ],
 )
 def test_writes_predictions_and_decoder(files, tmp_path, options):
     files["out_decoder"] = tmp_path / "decoder.h5"
@@ -98,7 +102,7 @@ def test_picture_in_train_and_test(files, tmp_path, picture_set, toy, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("{kind: forest}", "'kind' is 'forest', expected one of ridge, mlp"),
+        ("{kind: forest}", "'kind' is 'forest', expected one of ridge, contrastive, mlp, ensemble"),
         ("{kind: ridge, alpha: 3}", "Did you mean 'alphas'?"),
         ("{kind: ridge, alphas: {low: 10, high: 1}}", "below 'low'"),
         ("{kind: mlp, contrastive: 0}", "must be above 0"),

@@ -5,7 +5,7 @@ import pytest
 from sklearn.model_selection import GroupKFold
 
 from braindecode_clip.artifacts import Embeddings, Samples
-from braindecode_clip.config.decode import AlphaGrid, MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import AlphaGrid, ContrastiveConfig, MLPConfig, RidgeConfig
 from braindecode_clip.decode import (
     FittedDecoder,
     RidgeDecoder,
@@ -22,7 +22,10 @@ from braindecode_clip.provenance import Provenance
 
 RIDGE = RidgeConfig()
 MLP = MLPConfig(hidden=32, max_epochs=15, n_members=2)
-CONFIGS = pytest.mark.parametrize("config", [RIDGE, MLP], ids=["ridge", "mlp"])
+CONTRASTIVE = ContrastiveConfig()
+CONFIGS = pytest.mark.parametrize(
+    "config", [RIDGE, CONTRASTIVE, MLP], ids=["ridge", "contrastive", "mlp"]
+)
 
 
 @pytest.fixture
@@ -258,7 +261,7 @@ def test_stored_decoder_refuses_pictures_that_it_was_trained_on(
 
 
 def test_artefact_checks_itself(fitted):
-    with pytest.raises(ArtifactError, match="expected one of ridge, mlp"):
+    with pytest.raises(ArtifactError, match="expected one of ridge, contrastive, mlp, ensemble"):
         dataclasses.replace(fitted, kind="tree")
     with pytest.raises(ArtifactError, match="no folds"):
         dataclasses.replace(fitted, folds=())

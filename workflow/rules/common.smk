@@ -235,6 +235,13 @@ def backgrounds():
     return {s: f"{ROOT}/{fill_pattern(pattern, subject=s)}" for s in SUBJECTS}
 
 
+def member_decoders(wildcards):
+    """The decoders that an ensemble combines; none for other kinds."""
+    labels = {key: value for key, value in wildcards.items() if key != "decoder"}
+    names = getattr(DECODERS[wildcards.decoder], "members", ())
+    return [result("decoder").format(**labels, decoder=name) for name in names]
+
+
 def folder_of(position=0):
     """A parameter: the folder of one of a job's outputs."""
     return lambda wildcards, output: str(Path(output[position]).parent)

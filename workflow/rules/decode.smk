@@ -2,6 +2,7 @@ rule decode:
     input:
         voxels=result("voxels"),
         embeddings=EMBEDDINGS,
+        members=member_decoders,
     output:
         predictions=result("predictions"),
         decoder=result("decoder"),
@@ -16,9 +17,13 @@ rule decode:
         runtime=240,
     params:
         code=code("decode"),
+        members=lambda wildcards, input: each("--member", input.get("members", [])),
         options=lambda wildcards: as_json(DECODERS[wildcards.decoder]),
         seed=STUDY.seed,
+        # Undeclared: Snakemake deletes the outputs of a failed job, and a retry goes on from here.
+        state=side_file(f"{RESULTS}/decode-state", "decode", FIT, "d"),
     shell:
         "braindecode-clip decode --voxels {input.voxels:q} --embeddings {input.embeddings:q}"
-        " --options {params.options:q} --seed {params.seed} --out {output.predictions:q}"
+        " {params.members}"
+        " --options {params.options:q} --seed {params.seed} --state {params.state:q} --out {output.predictions:q}"
         " --out-decoder {output.decoder:q} > {log:q} 2>&1"
