@@ -1,4 +1,4 @@
-"""Options of ``decode``: the ridge and the MLP decoder."""
+"""Options of ``decode``: the ridge, the MLP and the shared-subject decoder."""
 
 from __future__ import annotations
 
@@ -114,3 +114,40 @@ class MLPConfig(Section):
         if self.contrastive + self.cosine + self.mse <= 0:
             raise ValueError("one of the losses 'contrastive', 'cosine', 'mse' must be above 0")
         return self
+
+
+class SharedConfig(Section):
+    """A decoder that is fitted on all subjects of the study together."""
+
+    name: str = Field(default="shared", pattern=_NAME, description="Label in file names.")
+    kind: Literal["shared"] = Field(default="shared", description="Kind of decoder.")
+    n_components: int = Field(
+        default=128,
+        ge=1,
+        description="Dimensions of the space that subjects share: leading directions of the "
+        "embedding over the training pictures of all. Default 128.",
+    )
+    alphas: AlphaGrid = Field(
+        default_factory=AlphaGrid,
+        description="Penalties of the subject's own ridge to choose from.",
+    )
+    cv: int = Field(
+        default=5,
+        ge=2,
+        description="Folds of the training part that choose the penalty and calibrate. Default "
+        "5; fewer where there are fewer groups.",
+    )
+    whitening: float = Field(
+        default=1.0,
+        gt=0,
+        description="Added to a coordinate's share of the variance before it is divided by it: "
+        "the larger, the less the directions of the space are equalised. Default 1.",
+    )
+    residual_weight: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the noise's covariance that is taken from the residuals of the "
+        "encoding model; the rest is independent noise. Default 0.1.",
+    )
+    calibration: Calibration = Field(default="spread", description=_CALIBRATION)

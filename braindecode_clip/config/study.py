@@ -12,7 +12,7 @@ from braindecode_clip.checks import some
 from braindecode_clip.config.base import Section, parse_section
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.config.datasets import LABEL, BidsConfig, RoiConfig
-from braindecode_clip.config.decode import MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import MLPConfig, RidgeConfig, SharedConfig
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.config.interpret import InterpretConfig
@@ -23,7 +23,7 @@ from braindecode_clip.config.retrieve import GalleryConfig, RetrieveConfig
 from braindecode_clip.config.simulate import SimulateConfig
 from braindecode_clip.config.voxels import SplitConfig, VoxelsConfig
 
-DecoderConfig = Annotated[RidgeConfig | MLPConfig, Field(discriminator="kind")]
+DecoderConfig = Annotated[RidgeConfig | MLPConfig | SharedConfig, Field(discriminator="kind")]
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -85,6 +85,18 @@ class StudyConfig(Section):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"names in '{section}' must differ; more than once: {some(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _shared_decoders_split_by_stimulus(self) -> StudyConfig:
+        shared = [item.name for item in self.decoders if item.kind == "shared"]
+        runs = [item.name for item in self.splits if item.scheme == "leave_one_run_out"]
+        if shared and runs:
+            raise ValueError(
+                f"decoder '{shared[0]}' is fitted on all subjects together, which needs test "
+                f"stimuli that nobody was trained on, but split '{runs[0]}' holds out runs. "
+                "Split by stimulus or category, or leave the decoder out"
+            )
         return self
 
     @model_validator(mode="after")

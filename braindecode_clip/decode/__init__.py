@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration
 from braindecode_clip.decode.fit import apply_decoder, decode
+from braindecode_clip.decode.fit_shared import decode_shared
 from braindecode_clip.decode.fitted import FittedDecoder, FoldDecoder, NamedArray, predict_samples
 from braindecode_clip.decode.ridge import RidgeDecoder
+from braindecode_clip.decode.shared import SharedDecoder
 
 if TYPE_CHECKING:
     from braindecode_clip.decode.mlp import MLPDecoder
@@ -16,9 +18,11 @@ __all__ = [
     "MLPDecoder",
     "NamedArray",
     "RidgeDecoder",
+    "SharedDecoder",
     "apply_calibration",
     "apply_decoder",
     "decode",
+    "decode_shared",
     "fit_calibration",
     "predict_samples",
 ]

@@ -17,7 +17,7 @@ from braindecode_clip.errors import ArtifactError
 if TYPE_CHECKING:
     from braindecode_clip.decode.mlp import MLPDecoder
 
-KINDS = ("ridge", "mlp")
+KINDS = ("ridge", "mlp", "shared")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class FoldDecoder:
         Scaling of those columns, fitted on train.
     arrays : tuple of NamedArray
         Ridge: coef (n_kept, n_dims), intercept, alpha (n_dims,), alphas (n_alphas,), cv_mse
-        (n_alphas, n_dims). MLP: means, scales and the parameters of every member.
+        (n_alphas, n_dims). Shared: coef, intercept, alpha (n_components,). MLP: means, scales
+        and the parameters of every member.
     gain, offset : ndarray (n_dims,) float32
         Calibration of the predictions.
     seen : ndarray (n,) str
@@ -87,7 +88,7 @@ class FittedDecoder:
     Attributes
     ----------
     kind : str
-        "ridge" or "mlp".
+        "ridge", "mlp" or "shared".
     name, encoder, subject, roi, split, unit : str
     space : VoxelSpace
         Of the ROI before selection.
@@ -126,7 +127,7 @@ def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.nda
     decoder : FoldDecoder
     X : ndarray (n_samples, n_kept)
         Voxels of the fold, scaled with its statistics (``Fold.test.data``).
-    kind : {"ridge", "mlp"}
+    kind : {"ridge", "mlp", "shared"}
         :attr:`FittedDecoder.kind`.
 
     Returns
@@ -144,7 +145,7 @@ def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.nda
             f"decoder of fold '{decoder.fold}': got {X.shape[1]} voxels, it was fitted on "
             f"{len(decoder.voxel_index)}. Pass the voxels that it was fitted on."
         )
-    if kind == "ridge":
+    if kind in ("ridge", "shared"):
         raw = X @ decoder.array("coef") + decoder.array("intercept")
     else:
         # Ridge alone should not wait for torch.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from braindecode_clip import __version__
-from braindecode_clip.config.decode import MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import MLPConfig, RidgeConfig, SharedConfig
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.preprocess import CensorConfig, PreprocessConfig, StrategyConfig
 from braindecode_clip.config.realign import RealignConfig
@@ -249,8 +249,12 @@ def _targets(encoder: EncoderConfig, cite: Citations) -> str:
 def _decoders(study: StudyConfig, cite: Citations) -> list[str]:
     sentences = []
     for decoder in study.decoders:
-        described = _ridge if isinstance(decoder, RidgeConfig) else _mlp
-        sentences += [described(decoder, cite), _CALIBRATIONS[decoder.calibration]]
+        if isinstance(decoder, SharedConfig):
+            described = _shared(decoder)
+        else:
+            describe = _ridge if isinstance(decoder, RidgeConfig) else _mlp
+            described = describe(decoder, cite)
+        sentences += [described, _CALIBRATIONS[decoder.calibration]]
     return [sentence for sentence in dict.fromkeys(sentences) if sentence]
 
 
@@ -261,6 +265,16 @@ def _ridge(decoder: RidgeConfig, cite: Citations) -> str:
         f"embedding; the penalty of each dimension was chosen among {grid.count} from "
         f"{plain(grid.low)} to {plain(grid.high)} by the squared error of "
         f"{decoder.cv}-fold cross-validation within the training part."
+    )
+
+
+def _shared(decoder: SharedConfig) -> str:
+    return (
+        f"Decoder {decoder.name} was fitted on all subjects together: a linear map from each "
+        f"subject's voxels into at most {decoder.n_components} leading directions of the "
+        "embedding, the mean of a ridge regression, of an encoding model inverted under a prior "
+        "over tuning from the training trials of the other subjects, and of one under a prior "
+        "from the subject's own; directions were then equalised by their variance."
     )
 
 

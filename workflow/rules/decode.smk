@@ -9,6 +9,8 @@ rule decode:
         side_file(LOGS, "decode", FIT, "log"),
     benchmark:
         side_file(BENCHMARKS, "decode", FIT, "tsv")
+    wildcard_constraints:
+        decoder=names_of_kind(DECODERS, shared=False),
     conda:
         ENVIRONMENT
     resources:
@@ -22,3 +24,31 @@ rule decode:
         "braindecode-clip decode --voxels {input.voxels:q} --embeddings {input.embeddings:q}"
         " --options {params.options:q} --seed {params.seed} --out {output.predictions:q}"
         " --out-decoder {output.decoder:q} > {log:q} 2>&1"
+
+
+rule decode_shared:
+    input:
+        voxels=expand(result("voxels"), subject=SUBJECTS, allow_missing=True),
+        embeddings=EMBEDDINGS,
+    output:
+        predictions=expand(result("predictions"), subject=SUBJECTS, allow_missing=True),
+        decoders=expand(result("decoder"), subject=SUBJECTS, allow_missing=True),
+    log:
+        all_subjects(side_file(LOGS, "decode", FIT, "log")),
+    benchmark:
+        all_subjects(side_file(BENCHMARKS, "decode", FIT, "tsv"))
+    wildcard_constraints:
+        decoder=names_of_kind(DECODERS, shared=True),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=240,
+    params:
+        code=code("decode_shared"),
+        options=lambda wildcards: as_json(DECODERS[wildcards.decoder]),
+        out=lambda wildcards, output: each("--out", output.predictions),
+        out_decoder=lambda wildcards, output: each("--out-decoder", output.decoders),
+    shell:
+        "braindecode-clip decode-shared {input.voxels:q} --embeddings {input.embeddings:q}"
+        " --options {params.options:q} {params.out} {params.out_decoder} > {log:q} 2>&1"
