@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from braindecode_clip.decode.align import Alignment, common_rows, hyperalign, procrustes
 from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration
 from braindecode_clip.decode.fit import apply_decoder, decode
 from braindecode_clip.decode.fit_shared import decode_shared
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from braindecode_clip.decode.mlp import MLPDecoder
 
 __all__ = [
+    "Alignment",
     "FittedDecoder",
     "FoldDecoder",
     "MLPDecoder",
@@ -21,10 +23,13 @@ __all__ = [
     "SharedDecoder",
     "apply_calibration",
     "apply_decoder",
+    "common_rows",
     "decode",
     "decode_shared",
     "fit_calibration",
+    "hyperalign",
     "predict_samples",
+    "procrustes",
 ]
 
 

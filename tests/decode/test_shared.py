@@ -154,8 +154,8 @@ def test_held_out_predictions_know_nothing_of_their_rows():
         np.corrcoef(predicted.ravel(), Y.ravel())[0, 1]
         for predicted in (model.out_of_fold_, model.predict(X))
     ]
-    # 360 numbers of noise correlate by 0.05; those that were fitted by nearly 1.
-    assert correlations[0] < 0.2 < 0.8 < correlations[1]
+    # 360 numbers of noise correlate by about 0.05, those that were fitted by much more.
+    assert correlations[0] < 0.2 < 0.6 < correlations[1]
 
 
 def test_the_prior_of_others_helps_a_subject_with_little_data(family, ranks):
