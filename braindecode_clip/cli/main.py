@@ -32,6 +32,7 @@ COMMANDS = {
     "embed": "Turn pictures or captions into CLIP vectors.",
     "decode": "Fit a decoder on the training trials and predict the test trials.",
     "decode-shared": "Fit a decoder on all subjects together and predict the test trials of each.",
+    "calibration-curve": "Score a new subject after its first runs, alone and helped by others.",
     "retrieve": "Rank candidates by their similarity to each prediction.",
     "evaluate": "Score the ranks, with chance, interval and p-value.",
     "interpret": "Map what was decoded, and from where.",

@@ -53,36 +53,54 @@ def decode_shared(
     DataError
         Fewer than two subjects, sets of another ROI or split, or a split by runs.
     """
+    return [
+        decode_new_subject(
+            voxels,
+            [item for item in voxel_sets if item is not voxels],
+            embeddings,
+            config=config,
+            encoder=encoder,
+        )
+        for voxels in voxel_sets
+    ]
+
+
+def decode_new_subject(
+    voxels: VoxelSet,
+    others: Sequence[VoxelSet],
+    embeddings: Embeddings,
+    *,
+    config: SharedConfig,
+    encoder: str = "",
+) -> tuple[Predictions, FittedDecoder]:
+    """Fit a decoder for one subject with the help of others; see :func:`decode_shared`."""
+    voxel_sets = [voxels, *others]
     check_sets(voxel_sets)
     shown = [part.stimulus_id for s in voxel_sets for f in s.folds for part in (f.train, f.test)]
     embeddings.rows(np.unique(np.concatenate(shown)))
-    results = []
-    for voxels in voxel_sets:
-        others = [item for item in voxel_sets if item is not voxels]
-        fitted = FittedDecoder(
-            kind=config.kind,
-            name=config.name,
-            encoder=encoder,
-            subject=voxels.subject,
-            roi=voxels.roi,
-            split=voxels.split,
-            unit=voxels.unit,
-            space=voxels.space,
-            fingerprint=embeddings.fingerprint,
-            options=config.model_dump(mode="json"),
-            folds=tuple(
-                fit_shared_fold(
-                    fold,
-                    [named_fold(item, fold.name) for item in others],
-                    embeddings,
-                    config=config,
-                    unit=voxels.unit,
-                )
-                for fold in voxels.folds
-            ),
-        )
-        results.append((apply_decoder(fitted, voxels, embeddings), fitted))
-    return results
+    fitted = FittedDecoder(
+        kind=config.kind,
+        name=config.name,
+        encoder=encoder,
+        subject=voxels.subject,
+        roi=voxels.roi,
+        split=voxels.split,
+        unit=voxels.unit,
+        space=voxels.space,
+        fingerprint=embeddings.fingerprint,
+        options=config.model_dump(mode="json"),
+        folds=tuple(
+            fit_shared_fold(
+                fold,
+                [named_fold(item, fold.name) for item in others],
+                embeddings,
+                config=config,
+                unit=voxels.unit,
+            )
+            for fold in voxels.folds
+        ),
+    )
+    return apply_decoder(fitted, voxels, embeddings), fitted
 
 
 def check_sets(voxel_sets: Sequence[VoxelSet]) -> None:
