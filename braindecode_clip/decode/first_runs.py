@@ -45,8 +45,9 @@ def first_runs(voxels: VoxelSet, n_runs: int) -> VoxelSet:
         keep = np.array([set(str(name).split("+")) <= runs for name in fold.train.group])
         if not keep.any():
             raise DataError(
-                f"fold '{fold.name}': no training row of sub-{voxels.subject} lies within its "
-                f"first {n_runs} runs. Take more runs, or do not average training repeats over runs."
+                f"fold '{fold.name}': no training row of sub-{voxels.subject} lies within the "
+                f"first {n_runs} runs. Take more runs, or do not average training repeats over "
+                "runs."
             )
         folds.append(_rescaled(fold, np.flatnonzero(keep)))
     return dataclasses.replace(voxels, folds=tuple(folds))

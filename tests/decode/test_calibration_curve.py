@@ -43,7 +43,7 @@ def test_an_average_over_runs_is_there_once_its_last_run_is(picture_set):
     assert runs_in_order(voxels) == ["run-0", "run-1", "run-2", "run-5"]
     kept = [first_runs(voxels, n).folds[0].train.stimulus_id.tolist() for n in (2, 3)]
     assert kept == [["pic-009"], ["pic-003", "pic-009"]]
-    with pytest.raises(DataError, match="first 1 runs"):
+    with pytest.raises(DataError, match="the first 1 runs"):
         first_runs(voxels, 1)
 
 
