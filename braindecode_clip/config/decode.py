@@ -151,3 +151,25 @@ class SharedConfig(Section):
         "encoding model; the rest is independent noise. Default 0.1.",
     )
     calibration: Calibration = Field(default="spread", description=_CALIBRATION)
+
+
+class CurveConfig(Section):
+    """How soon each subject can be decoded, with every decoder of kind shared."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Score every subject after its first runs, alone and helped by the others, "
+        "and write a table and a figure for each. Default false.",
+    )
+    trial_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds from one trial to the next, pauses included; needed when enabled.",
+    )
+    points: int = Field(default=10, ge=1, description="Most points of a curve. Default 10.")
+
+    @model_validator(mode="after")
+    def _time_is_known(self) -> CurveConfig:
+        if self.enabled and self.trial_s is None:
+            raise ValueError("'trial_s' is needed to count minutes: seconds from trial to trial")
+        return self

@@ -12,7 +12,7 @@ from braindecode_clip.checks import some
 from braindecode_clip.config.base import Section, parse_section
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.config.datasets import LABEL, BidsConfig, RoiConfig
-from braindecode_clip.config.decode import MLPConfig, RidgeConfig, SharedConfig
+from braindecode_clip.config.decode import CurveConfig, MLPConfig, RidgeConfig, SharedConfig
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.config.interpret import InterpretConfig
@@ -72,6 +72,9 @@ class StudyConfig(Section):
     splits: list[SplitConfig] = Field(min_length=1, description="Ways to split train and test.")
     encoders: list[EncoderConfig] = Field(min_length=1, description="Target embeddings.")
     decoders: list[DecoderConfig] = Field(min_length=1, description="Regressors.")
+    calibration_curve: CurveConfig = Field(
+        default_factory=CurveConfig, description="Accuracy against minutes of data."
+    )
     galleries: list[GalleryConfig] = Field(min_length=1, description="Candidate sets.")
     retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig, description="Ranking.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Statistics.")
@@ -90,6 +93,8 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _shared_decoders_split_by_stimulus(self) -> StudyConfig:
         shared = [item.name for item in self.decoders if item.kind == "shared"]
+        if self.calibration_curve.enabled and not shared:
+            raise ValueError("'calibration_curve' needs a decoder of kind 'shared': add one")
         runs = [item.name for item in self.splits if item.scheme == "leave_one_run_out"]
         if shared and runs:
             raise ValueError(

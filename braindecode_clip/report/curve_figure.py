@@ -38,5 +38,6 @@ def curve_figure(table: pd.DataFrame) -> Figure:
                 )
             axes.axhline(part["chance"].iloc[0], color=CHANCE, linestyle="--", label="chance")
             axes.set(title=title, xlabel="Training data (minutes)", ylim=(0, 1.02))
+            axes.set_xlim(left=0)
         panels[0].legend(frameon=False)
     return figure

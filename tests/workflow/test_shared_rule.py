@@ -14,6 +14,7 @@ def test_one_job_fits_all_subjects(project: Path, snakemake) -> None:
         "simulate": {"subjects": ["01", "02", "03"], "n_sessions": 1, "runs_per_session": 3},
         "decoders": [{"name": "ridge", "kind": "ridge"}, {"name": "together", "kind": "shared"}],
     }
+    study["calibration_curve"] = {"enabled": True, "trial_s": 4.0}
     path = project / "several.yaml"
     path.write_text(yaml.safe_dump(study))
     done = snakemake(
@@ -24,6 +25,7 @@ def test_one_job_fits_all_subjects(project: Path, snakemake) -> None:
     jobs = {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", text, flags=re.MULTILINE)}
     # Three regions: ridge once for each subject, the other decoder once for all.
     assert (jobs["decode"], jobs["decode_shared"]) == (9, 3)
+    assert jobs["calibration_curve"] == 9
     # What follows runs for each subject and decoder, with two galleries.
     assert jobs["retrieve"] == 3 * 3 * 2 * 2
 

@@ -236,6 +236,14 @@ def every(pattern):
     return expand(pattern, **LABELS, gallery=GALLERIES)
 
 
+def curves():
+    """The calibration curves of all subjects, where the study asks for them."""
+    if not STUDY.calibration_curve.enabled:
+        return []
+    shared = [name for name, item in DECODERS.items() if item.kind == "shared"]
+    return expand(result("curve"), **{**LABELS, "decoder": shared})
+
+
 def backgrounds():
     """An image to show maps on for each subject, where there is one."""
     if STUDY.source == "simulate":
