@@ -170,11 +170,15 @@ def test_the_prior_of_others_helps_a_subject_with_little_data(family, ranks):
         n_components=20,
         own=vectors[rows],
     )
-    scores = []
-    for used in (space, None):
+    plain = dataclasses.replace(space, tuning=np.eye(len(space.tuning)))
+    scores, maps = [], []
+    for used in (space, plain, None):
         model = SharedDecoder(used, n_components=20).fit(fold.train.data, vectors[rows])
         scores.append(np.log(ranks(model.predict(fold.test.data), vectors[260:])).mean())
-    assert scores[0] < scores[1]
+        maps.append(model.coef_)
+    assert scores[0] < scores[2]
+    # The spaces differ in their tuning alone, and it does enter the map.
+    assert np.abs(maps[0] - maps[1]).max() > 0.01 * np.abs(maps[0]).max()
 
 
 def test_predicts_every_subject_and_keeps_what_was_seen(family, ranks, tmp_path):
