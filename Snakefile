@@ -44,6 +44,7 @@ rule all:
     default_target: True
     input:
         REPORT,
+        curves(),
 
 
 rule clip:

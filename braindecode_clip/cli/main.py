@@ -31,6 +31,8 @@ COMMANDS = {
     "voxels": "Select and scale the voxels of an ROI, split into train and test.",
     "embed": "Turn pictures or captions into CLIP vectors.",
     "decode": "Fit a decoder on the training trials and predict the test trials.",
+    "decode-shared": "Fit a decoder on all subjects together and predict the test trials of each.",
+    "calibration-curve": "Score a new subject after its first runs, alone and helped by others.",
     "retrieve": "Rank candidates by their similarity to each prediction.",
     "evaluate": "Score the ranks, with chance, interval and p-value.",
     "interpret": "Map what was decoded, and from where.",
@@ -51,12 +53,13 @@ class LazyCommands(TyperGroup):
         """Import and return one command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"braindecode_clip.cli.{cmd_name}")
+        name = cmd_name.replace("-", "_")
+        module = importlib.import_module(f"braindecode_clip.cli.{name}")
         if hasattr(module, "app"):
             stage = module.app
         else:
             stage = typer.Typer(add_completion=False, rich_markup_mode=None)
-            stage.command(name=cmd_name)(getattr(module, cmd_name))
+            stage.command(name=cmd_name)(getattr(module, name))
         command = typer.main.get_command(stage)
         command.name = cmd_name
         return command

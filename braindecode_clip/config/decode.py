@@ -1,4 +1,4 @@
-"""Options of ``decode``: ridge, the linear contrastive decoder, and the MLP."""
+"""Options of ``decode``: ridge, the contrastive, the MLP, the shared decoder, ensembles."""
 
 from __future__ import annotations
 
@@ -253,3 +253,62 @@ class EnsembleConfig(Section):
         "squared error, exactly.",
     )
     calibration: Calibration = Field(default="spread", description=_CALIBRATION)
+
+
+class SharedConfig(Section):
+    """A decoder that is fitted on all subjects of the study together."""
+
+    name: str = Field(default="shared", pattern=_NAME, description="Label in file names.")
+    kind: Literal["shared"] = Field(default="shared", description="Kind of decoder.")
+    n_components: int = Field(
+        default=128,
+        ge=1,
+        description="Dimensions of the space that subjects share: leading directions of the "
+        "embedding over the training pictures of all. Default 128.",
+    )
+    alphas: AlphaGrid = Field(
+        default_factory=AlphaGrid,
+        description="Penalties of the subject's own ridge to choose from.",
+    )
+    cv: int = Field(
+        default=5,
+        ge=2,
+        description="Folds of the training part that choose the penalty and calibrate. Default "
+        "5; fewer where there are fewer groups.",
+    )
+    whitening: float = Field(
+        default=1.0,
+        gt=0,
+        description="Added to a coordinate's share of the variance before it is divided by it: "
+        "the larger, the less the directions of the space are equalised. Default 1.",
+    )
+    residual_weight: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Share of the noise's covariance that is taken from the residuals of the "
+        "encoding model; the rest is independent noise. Default 0.1.",
+    )
+    calibration: Calibration = Field(default="spread", description=_CALIBRATION)
+
+
+class CurveConfig(Section):
+    """How soon each subject can be decoded, with every decoder of kind shared."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Score every subject after its first runs, alone and helped by the others, "
+        "and write a table and a figure for each. Default false.",
+    )
+    trial_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds from one trial to the next, pauses included; needed when enabled.",
+    )
+    points: int = Field(default=10, ge=1, description="Most points of a curve. Default 10.")
+
+    @model_validator(mode="after")
+    def _time_is_known(self) -> CurveConfig:
+        if self.enabled and self.trial_s is None:
+            raise ValueError("'trial_s' is needed to count minutes: seconds from trial to trial")
+        return self

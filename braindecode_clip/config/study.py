@@ -12,7 +12,14 @@ from braindecode_clip.checks import some
 from braindecode_clip.config.base import Section, parse_section
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.config.datasets import LABEL, BidsConfig, RoiConfig
-from braindecode_clip.config.decode import ContrastiveConfig, EnsembleConfig, MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import (
+    ContrastiveConfig,
+    CurveConfig,
+    EnsembleConfig,
+    MLPConfig,
+    RidgeConfig,
+    SharedConfig,
+)
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.config.interpret import InterpretConfig
@@ -24,7 +31,8 @@ from braindecode_clip.config.simulate import SimulateConfig
 from braindecode_clip.config.voxels import SplitConfig, VoxelsConfig
 
 DecoderConfig = Annotated[
-    RidgeConfig | ContrastiveConfig | MLPConfig | EnsembleConfig, Field(discriminator="kind")
+    RidgeConfig | ContrastiveConfig | MLPConfig | EnsembleConfig | SharedConfig,
+    Field(discriminator="kind"),
 ]
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 
@@ -74,6 +82,9 @@ class StudyConfig(Section):
     splits: list[SplitConfig] = Field(min_length=1, description="Ways to split train and test.")
     encoders: list[EncoderConfig] = Field(min_length=1, description="Target embeddings.")
     decoders: list[DecoderConfig] = Field(min_length=1, description="Regressors.")
+    calibration_curve: CurveConfig = Field(
+        default_factory=CurveConfig, description="Accuracy against minutes of data."
+    )
     galleries: list[GalleryConfig] = Field(min_length=1, description="Candidate sets.")
     retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig, description="Ranking.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Statistics.")
@@ -91,7 +102,7 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _ensembles_have_members(self) -> StudyConfig:
-        single = [item.name for item in self.decoders if item.kind != "ensemble"]
+        single = [i.name for i in self.decoders if i.kind not in ("ensemble", "shared")]
         for item in self.decoders:
             if isinstance(item, EnsembleConfig):
                 unknown = sorted(set(item.members) - set(single))
@@ -100,6 +111,20 @@ class StudyConfig(Section):
                         f"the members of decoder '{item.name}' must be different ones of the "
                         f"single decoders {some(single)}; got {some(list(item.members))}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _shared_decoders_split_by_stimulus(self) -> StudyConfig:
+        shared = [item.name for item in self.decoders if item.kind == "shared"]
+        if self.calibration_curve.enabled and not shared:
+            raise ValueError("'calibration_curve' needs a decoder of kind 'shared': add one")
+        runs = [item.name for item in self.splits if item.scheme == "leave_one_run_out"]
+        if shared and runs:
+            raise ValueError(
+                f"decoder '{shared[0]}' is fitted on all subjects together, which needs test "
+                f"stimuli that nobody was trained on, but split '{runs[0]}' holds out runs. "
+                "Split by stimulus or category, or leave the decoder out"
+            )
         return self
 
     @model_validator(mode="after")

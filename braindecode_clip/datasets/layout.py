@@ -19,6 +19,8 @@ ENDINGS = {
     "voxels": ("voxels", MATRIX, "voxels.h5"),
     "predictions": ("decode", FIT, "predictions.h5"),
     "decoder": ("decode", FIT, "decoder.h5"),
+    "curve": ("decode", FIT, "curve.tsv"),
+    "curve_figure": ("decode", FIT, "curve.png"),
     "retrieval": ("retrieve", RANKING, "retrieval.h5"),
     "reverse": ("retrieve", RANKING, "reverse.h5"),
     "metrics": ("evaluate", RANKING, "metrics.json"),

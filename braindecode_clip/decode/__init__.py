@@ -2,29 +2,38 @@
 
 from typing import TYPE_CHECKING, Any
 
+from braindecode_clip.decode.align import Alignment, common_rows, hyperalign, procrustes
 from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration
 from braindecode_clip.decode.combine import combine
 from braindecode_clip.decode.fit import apply_decoder, decode
+from braindecode_clip.decode.fit_shared import decode_shared
 from braindecode_clip.decode.fitted import FittedDecoder, FoldDecoder, NamedArray, predict_samples
 from braindecode_clip.decode.ridge import RidgeDecoder
+from braindecode_clip.decode.shared import SharedDecoder
 
 if TYPE_CHECKING:
     from braindecode_clip.decode.contrastive import ContrastiveDecoder
     from braindecode_clip.decode.mlp import MLPDecoder
 
 __all__ = [
+    "Alignment",
     "ContrastiveDecoder",
     "FittedDecoder",
     "FoldDecoder",
     "MLPDecoder",
     "NamedArray",
     "RidgeDecoder",
+    "SharedDecoder",
     "apply_calibration",
     "apply_decoder",
     "combine",
+    "common_rows",
     "decode",
+    "decode_shared",
     "fit_calibration",
+    "hyperalign",
     "predict_samples",
+    "procrustes",
 ]
 
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from braindecode_clip.decode.contrastive import ContrastiveDecoder
     from braindecode_clip.decode.mlp import MLPDecoder
 
-KINDS = ("ridge", "contrastive", "mlp", "ensemble")
+KINDS = ("ridge", "contrastive", "mlp", "ensemble", "shared")
 #: Kinds that predict with ``coef`` and ``intercept``.
-LINEAR = ("ridge", "contrastive")
+LINEAR = ("ridge", "contrastive", "shared")
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,11 @@ class FoldDecoder:
         Scaling of those columns, fitted on train.
     arrays : tuple of NamedArray
         Ridge: coef (n_kept, n_dims), intercept, alpha (n_dims,), alphas (n_alphas,), cv_mse
-        (n_alphas, n_dims). Contrastive: coef, intercept, alpha. MLP: means,
-        scales and the parameters of every member. All: out_of_fold (n, n_dims) and
-        out_of_fold_rows (n,), predictions of training rows by models that had not seen them.
-        Ensemble: weights (n_members,), and the arrays of member i as ``i/name``.
+        (n_alphas, n_dims). Contrastive: coef, intercept, alpha. Shared: coef, intercept, alpha
+        (n_components,). MLP: means, scales and the parameters of every member. All but shared:
+        out_of_fold (n, n_dims) and out_of_fold_rows (n,), predictions of training rows by models
+        that had not seen them. Ensemble: weights (n_members,), and the arrays of member i as
+        ``i/name``.
     gain, offset : ndarray (n_dims,) float32
         Calibration of the predictions.
     seen : ndarray (n,) str

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from braindecode_clip import __version__
-from braindecode_clip.config.decode import ContrastiveConfig, EnsembleConfig, MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import (
+    ContrastiveConfig,
+    EnsembleConfig,
+    MLPConfig,
+    RidgeConfig,
+    SharedConfig,
+)
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.preprocess import CensorConfig, PreprocessConfig, StrategyConfig
 from braindecode_clip.config.realign import RealignConfig
@@ -263,6 +269,16 @@ def _ridge(decoder: RidgeConfig, cite: Citations) -> str:
     )
 
 
+def _shared(decoder: SharedConfig, cite: Citations) -> str:
+    return (
+        f"Decoder {decoder.name} was fitted on all subjects together: a linear map from each "
+        f"subject's voxels into at most {decoder.n_components} leading directions of the "
+        "embedding, the mean of a ridge regression, of an encoding model inverted under a prior "
+        "over tuning from the training trials of the other subjects, and of one under a prior "
+        "from the subject's own; directions were then equalised by their variance."
+    )
+
+
 def _mlp(decoder: MLPConfig, cite: Citations) -> str:
     weights = {
         f"a soft contrastive loss {cite('mindeye')}": decoder.contrastive,
@@ -305,6 +321,7 @@ _DESCRIBED: dict[type, Callable[..., str]] = {
     ContrastiveConfig: _contrastive,
     MLPConfig: _mlp,
     EnsembleConfig: _ensemble,
+    SharedConfig: _shared,
 }
 
 

@@ -110,6 +110,18 @@ def side_file(folder, stage, labels, ending):
     return f"{folder}/{stage}/{label_stem('{subject}', **wildcards_of(labels))}.{ending}"
 
 
+def names_of_kind(decoders, *, shared):
+    """A pattern for the decoders over several subjects, or for those of one subject."""
+    names = [name for name, item in decoders.items() if (item.kind == "shared") == shared]
+    # A pattern that no name matches, where the study has none.
+    return "|".join(names) or "(?!)"
+
+
+def all_subjects(path):
+    """A path of one job for all subjects."""
+    return path.replace("sub-{subject}", "sub-all")
+
+
 def code(stage):
     """Digest of a stage's code: a change there re-runs that stage and what follows it."""
     return code_digest(f"braindecode_clip.cli.{stage}")
@@ -222,6 +234,14 @@ LABELS = dict(subject=SUBJECTS, roi=ROIS, split=SPLITS, encoder=ENCODERS, decode
 def every(pattern):
     """One path for each combination of the study's labels that the pattern names."""
     return expand(pattern, **LABELS, gallery=GALLERIES)
+
+
+def curves():
+    """The calibration curves of all subjects, where the study asks for them."""
+    if not STUDY.calibration_curve.enabled:
+        return []
+    shared = [name for name, item in DECODERS.items() if item.kind == "shared"]
+    return expand(result("curve"), **{**LABELS, "decoder": shared})
 
 
 def backgrounds():

@@ -10,6 +10,8 @@ rule decode:
         side_file(LOGS, "decode", FIT, "log"),
     benchmark:
         side_file(BENCHMARKS, "decode", FIT, "tsv")
+    wildcard_constraints:
+        decoder=names_of_kind(DECODERS, shared=False),
     conda:
         ENVIRONMENT
     resources:
@@ -27,3 +29,68 @@ rule decode:
         " {params.members}"
         " --options {params.options:q} --seed {params.seed} --state {params.state:q} --out {output.predictions:q}"
         " --out-decoder {output.decoder:q} > {log:q} 2>&1"
+
+
+rule decode_shared:
+    input:
+        voxels=expand(result("voxels"), subject=SUBJECTS, allow_missing=True),
+        embeddings=EMBEDDINGS,
+    output:
+        predictions=expand(result("predictions"), subject=SUBJECTS, allow_missing=True),
+        decoders=expand(result("decoder"), subject=SUBJECTS, allow_missing=True),
+    log:
+        all_subjects(side_file(LOGS, "decode", FIT, "log")),
+    benchmark:
+        all_subjects(side_file(BENCHMARKS, "decode", FIT, "tsv"))
+    wildcard_constraints:
+        decoder=names_of_kind(DECODERS, shared=True),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=240,
+    params:
+        code=code("decode_shared"),
+        options=lambda wildcards: as_json(DECODERS[wildcards.decoder]),
+        out=lambda wildcards, output: each("--out", output.predictions),
+        out_decoder=lambda wildcards, output: each("--out-decoder", output.decoders),
+    shell:
+        "braindecode-clip decode-shared {input.voxels:q} --embeddings {input.embeddings:q}"
+        " --options {params.options:q} {params.out} {params.out_decoder} > {log:q} 2>&1"
+
+
+rule calibration_curve:
+    input:
+        voxels=result("voxels"),
+        others=lambda wildcards: [
+            result("voxels").format(**{**wildcards, "subject": subject})
+            for subject in SUBJECTS
+            if subject != wildcards.subject
+        ],
+        embeddings=EMBEDDINGS,
+    output:
+        table=result("curve"),
+        figure=result("curve_figure"),
+    log:
+        side_file(LOGS, "calibration_curve", FIT, "log"),
+    benchmark:
+        side_file(BENCHMARKS, "calibration_curve", FIT, "tsv")
+    wildcard_constraints:
+        decoder=names_of_kind(DECODERS, shared=True),
+    conda:
+        ENVIRONMENT
+    resources:
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=240,
+    params:
+        code=code("calibration_curve"),
+        options=lambda wildcards: as_json(DECODERS[wildcards.decoder]),
+        others=lambda wildcards, input: each("--other", input.others),
+        trial_s=STUDY.calibration_curve.trial_s,
+        points=STUDY.calibration_curve.points,
+        seed=STUDY.seed,
+    shell:
+        "braindecode-clip calibration-curve {input.voxels:q} {params.others}"
+        " --embeddings {input.embeddings:q} --trial-s {params.trial_s} --points {params.points}"
+        " --options {params.options:q} --seed {params.seed} --out {output.table:q}"
+        " --out-figure {output.figure:q} > {log:q} 2>&1"
