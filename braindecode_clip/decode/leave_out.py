@@ -237,9 +237,11 @@ class DualRoute(BlockRoute):
     ) -> None:
         self.table, self.direction = table, direction
         self.alphas, self.folds = alphas, folds
-        gram = row_gram(table)
-        found = eigh(gram) if direction is None else eigh_without(gram, direction)
-        self.values, self.vectors = found
+        # The Gram matrix is passed on without a name, so that it can be freed in there.
+        if direction is None:
+            self.values, self.vectors = eigh(row_gram(table))
+        else:
+            self.values, self.vectors = eigh_without(row_gram(table), direction)
         self.factor = self.vectors.astype(dtype, copy=False)
         filters = (self.values[0] + alphas[:, None]) / (self.values + alphas[:, None])
         self.prepare(filters, base=0.0, sign=1.0)

@@ -101,7 +101,9 @@ def eigh_without(gram: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, n
     image -= (beta / 2) * (reflector @ image) * reflector
     gram -= np.outer(image, reflector)
     gram -= np.outer(reflector, image)
-    values, inner = eigh(np.ascontiguousarray(gram[1:, 1:]))
+    rest = np.ascontiguousarray(gram[1:, 1:])
+    del gram
+    values, inner = eigh(rest)
     vectors = np.zeros((n_rows, n_rows - 1))
     vectors[1:] = inner
     vectors -= np.outer(beta * reflector, reflector @ vectors)
