@@ -12,7 +12,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from braindecode_clip.decode.descent import Descent, Settings
-from braindecode_clip.decode.ridge import ALPHAS, RidgeDecoder, held_out_rows
+from braindecode_clip.decode.folds import held_out_rows
+from braindecode_clip.decode.ridge import ALPHAS, RidgeDecoder
 from braindecode_clip.decode.row_labels import stimulus_numbers
 from braindecode_clip.decode.row_space import RowSpace
 from braindecode_clip.decode.targets import Shape, flattened
@@ -173,7 +174,7 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         )
         Y = np.asarray(Y, dtype=Y.dtype if Y.dtype.kind == "f" else np.float64)
         Y = Y.reshape(len(Y), -1)
-        folds = held_out_rows(self.cv, X, Y=Y, groups=groups)
+        folds = held_out_rows(self.cv, len(X), groups=groups, answers=Y)
         splits = [(np.setdiff1d(np.arange(len(X)), rows), rows) for rows in folds]
         ridge = RidgeDecoder(self.alphas, splits, out_of_fold=True).fit(X, Y)
         self.alpha_, self.at_edge_ = ridge.alpha_, ridge.at_edge_

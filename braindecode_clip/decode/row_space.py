@@ -9,13 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from braindecode_clip.decode.spectrum import (
-    centred_rows,
-    column_means,
-    eigh,
-    eigh_of_centred_rows,
-    row_gram,
-)
+from braindecode_clip.decode.spectrum import column_gram, eigh, eigh_without, row_gram
+from braindecode_clip.decode.tables import VoxelTable, column_means
 
 #: Directions of less than this share of the largest eigenvalue are rounding.
 SMALLEST = 1e-12
@@ -43,15 +38,14 @@ class RowSpace:
 
     def __init__(self, X: np.ndarray, *, n_components: int | None = None) -> None:
         self._X = X
-        self.mean = column_means(X)
+        self.mean = column_means(X, root=None)
         self._by_rows = len(X) <= X.shape[1]
+        table = VoxelTable(X, mean=self.mean, root=None)
         if self._by_rows:
-            values, vectors = eigh_of_centred_rows(row_gram(X, self.mean))
+            constant = np.full(len(X), len(X) ** -0.5)
+            values, vectors = eigh_without(row_gram(table), constant)
         else:
-            gram = np.zeros((X.shape[1], X.shape[1]))
-            for _, block in centred_rows(X, self.mean):
-                gram += block.T @ block
-            values, vectors = eigh(gram)
+            values, vectors = eigh(column_gram(table))
         kept = np.flatnonzero(values > SMALLEST * max(values[-1], np.finfo(float).tiny))[::-1]
         kept = kept[: n_components or len(kept)]
         vectors = vectors[:, kept]

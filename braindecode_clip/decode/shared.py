@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from braindecode_clip.decode.ridge import ALPHAS, RidgeDecoder, held_out_rows
+from braindecode_clip.decode.folds import held_out_rows
+from braindecode_clip.decode.ridge import ALPHAS, RidgeDecoder
 from braindecode_clip.decode.shared_space import (
     SharedSpace,
     fit_tuning,
@@ -119,7 +120,7 @@ class SharedDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         maps = [(ridge.coef_ @ head, ridge.intercept_ @ head), *self._prior_maps(X, Y)]
         held = np.full((len(maps), *Y.shape), np.nan)
         held[0] = ridge.out_of_fold_ @ head
-        for rows in held_out_rows(self.cv, X, Y=Y, groups=groups):
+        for rows in held_out_rows(self.cv, len(X), groups=groups, answers=Y):
             rest = np.setdiff1d(np.arange(len(X)), rows)
             for i, (coef, intercept) in enumerate(self._prior_maps(X[rest], Y[rest]), start=1):
                 held[i, rows] = X[rows] @ coef + intercept
