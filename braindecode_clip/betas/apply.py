@@ -41,17 +41,20 @@ class VoxelChoices:
 
     def groups(self) -> Iterator[tuple[int, float, np.ndarray | slice]]:
         """Yield (hrf_index, rho, voxels) in blocks of voxels that share an operator."""
-        keys = np.stack([self.hrf_index.astype(np.float64), self.rho])
-        unique, group = np.unique(keys, axis=1, return_inverse=True)
-        group = group.reshape(-1)
         n_voxels = len(self.hrf_index)
-        for i, (hrf_index, rho) in enumerate(unique.T):
-            whole = unique.shape[1] == 1
-            members = np.arange(0) if whole else np.flatnonzero(group == i)
-            for start in range(0, n_voxels if whole else len(members), BLOCK_VOXELS):
-                stop = start + BLOCK_VOXELS
-                voxels = slice(start, min(stop, n_voxels)) if whole else members[start:stop]
-                yield int(hrf_index), float(rho), voxels
+        if not np.ptp(self.hrf_index) and not np.ptp(self.rho):
+            # All alike: slices, which copy nothing.
+            for start in range(0, n_voxels, BLOCK_VOXELS):
+                block = slice(start, min(start + BLOCK_VOXELS, n_voxels))
+                yield int(self.hrf_index[0]), float(self.rho[0]), block
+            return
+        order = np.lexsort((self.rho, self.hrf_index))
+        changes = (np.diff(self.hrf_index[order]) != 0) | (np.diff(self.rho[order]) != 0)
+        for members in np.split(order, np.flatnonzero(changes) + 1):
+            first = members[0]
+            for start in range(0, len(members), BLOCK_VOXELS):
+                block = np.sort(members[start : start + BLOCK_VOXELS])
+                yield int(self.hrf_index[first]), float(self.rho[first]), block
 
 
 def estimate_autocorrelation(

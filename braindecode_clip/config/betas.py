@@ -184,7 +184,8 @@ class BetasConfig(Section):
             )
         if self.method == "average" and (self.hrf == "library" or self.shrinkage != "none"):
             raise ValueError(
-                "method average fits no response: hrf library and shrinkage need method lss or lsa"
+                "method average fits no response, so hrf library and shrinkage have no meaning: "
+                "set 'hrf: spm' and 'shrinkage: none', or method lss or lsa"
             )
         if self.hrf == "fir" and self.shrinkage != "none":
             raise ValueError("shrinkage needs one response a trial: choose another hrf than fir")
