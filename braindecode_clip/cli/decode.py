@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from braindecode_clip.cli.common import options_help, read_mapping
 from braindecode_clip.config.base import parse_section
-from braindecode_clip.config.decode import AlphaGrid, MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import AlphaGrid
+from braindecode_clip.config.decoders import SECTIONS, AnyDecoderConfig
 from braindecode_clip.errors import ConfigError
 
-_KINDS = {"ridge": RidgeConfig, "mlp": MLPConfig}
+if TYPE_CHECKING:
+    from braindecode_clip.artifacts import VoxelSet
 
 
 def decode(
@@ -29,6 +31,13 @@ def decode(
     options: Annotated[
         str | None, typer.Option(help="Options as YAML or JSON text, or a file with them.")
     ] = None,
+    band: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Voxels of an ROI that is a band (kind banded), from `voxels`; once for each of "
+            "the option `bands`."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Master seed.")] = 2026,
 ) -> None:
     """Fit a decoder on the training trials and predict the test trials."""
@@ -40,14 +49,15 @@ def decode(
     from braindecode_clip.provenance import make_provenance
 
     logger = get_logger(__name__)
-    if decoder is not None and (options or out_decoder):
+    if decoder is not None and (options or out_decoder or band):
         raise ConfigError(
-            "--decoder applies a stored decoder as it is: leave out --options and --out-decoder."
+            "--decoder applies a stored decoder as it is: leave out --options, --out-decoder "
+            "and --band."
         )
     config = _read_config(options)
     samples = load_artifact(voxels, VoxelSet)
     targets = load_artifact(embeddings, Embeddings)
-    inputs = [voxels, embeddings]
+    inputs = [voxels, embeddings, *(band or [])]
     if decoder is not None:
         fitted = load_artifact(decoder, FittedDecoder)
         predictions = apply_decoder(fitted, samples, targets)
@@ -55,9 +65,10 @@ def decode(
     else:
         made_with = read_provenance(embeddings)["options"]
         name = made_with.get("name") or targets.fingerprint.get("name") or embeddings.stem
+        bands = band_labels(samples, band or [], config=config)
         with milestone(logger, f"fitted {config.name} on {samples.roi}") as note:
             predictions, fitted = fit_and_predict(
-                samples, targets, config=config, seed=seed, encoder=str(name)
+                samples, targets, config=config, seed=seed, encoder=str(name), bands=bands
             )
             r2 = [fold.info["out_of_fold_r2"] for fold in fitted.folds]
             note(
@@ -75,13 +86,31 @@ def decode(
     logger.info("wrote %s", out)
 
 
-def _read_config(source: str | None) -> RidgeConfig | MLPConfig:
+def band_labels(samples: VoxelSet, paths: list[Path], *, config: AnyDecoderConfig) -> Any:
+    """Label the voxels of the ROI by the bands that a banded decoder names; None for others."""
+    from braindecode_clip.artifacts import VoxelSet
+    from braindecode_clip.decode.bands import label_bands
+    from braindecode_clip.io.hdf5 import load_artifact
+
+    wanted = list(getattr(config, "bands", []))
+    spaces = {item.roi: item.space for item in (load_artifact(p, VoxelSet) for p in paths)}
+    if sorted(spaces) != sorted(wanted):
+        raise ConfigError(
+            f"--band: got voxels of {sorted(spaces) or 'no ROI'}, expected those of the option "
+            f"'bands': {wanted or 'none, as the decoder has no bands'}."
+        )
+    if not wanted:
+        return None
+    return label_bands(samples.space, {name: spaces[name] for name in wanted})
+
+
+def _read_config(source: str | None) -> AnyDecoderConfig:
     """Read the options of the kind that they name; ridge by default."""
     mapping, where = read_mapping(source)
     kind = mapping.get("kind", "ridge")
-    if kind not in _KINDS:
-        raise ConfigError(f"{where}: 'kind' is {kind!r}, expected one of {', '.join(_KINDS)}.")
-    return parse_section(_KINDS[kind], mapping, where=where)
+    if kind not in SECTIONS:
+        raise ConfigError(f"{where}: 'kind' is {kind!r}, expected one of {', '.join(SECTIONS)}.")
+    return parse_section(SECTIONS[kind], mapping, where=where)
 
 
-decode.__doc__ = f"{decode.__doc__}\n\n{options_help(RidgeConfig, AlphaGrid, MLPConfig)}"
+decode.__doc__ = f"{decode.__doc__}\n\n{options_help(AlphaGrid, *SECTIONS.values())}"

@@ -8,14 +8,31 @@ from pydantic import Field, model_validator
 
 from braindecode_clip.config.base import Section
 
-_NAME = r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$"
-Calibration = Literal["none", "spread", "spread_per_dimension", "least_squares"]
-_CALIBRATION = (
+NAME = r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$"
+Calibration = Literal["none", "spread", "spread_per_dimension", "least_squares", "transductive"]
+CALIBRATION = (
     "What is undone of the decoder's shrinkage, fitted on out-of-fold predictions of the "
     "training part. spread (default): one gain that gives the predictions the total variance of "
     "the targets; spread_per_dimension: a gain for each dimension; least_squares: the gain of "
-    "least squared error for each dimension; none."
+    "least squared error for each dimension; none. transductive: standardised by mean and standard "
+    "deviation of the test predictions themselves, as Brain-Diffuser does, then given those of the "
+    "training targets; a single test trial can then not be predicted, and the decoder's name must "
+    "end in 'transductive', so that every table says so."
 )
+
+
+class CalibratedSection(Section):
+    """A decoder's options: a calibration that looks at test predictions stands in the name."""
+
+    @model_validator(mode="after")
+    def _named_transductive(self) -> CalibratedSection:
+        name, calibration = getattr(self, "name", ""), getattr(self, "calibration", "")
+        if calibration == "transductive" and not name.endswith("transductive"):
+            raise ValueError(
+                f"calibration transductive uses the test predictions: give the decoder a name that "
+                f"ends in 'transductive', such as '{name}-transductive'"
+            )
+        return self
 
 
 class AlphaGrid(Section):
@@ -32,10 +49,10 @@ class AlphaGrid(Section):
         return self
 
 
-class RidgeConfig(Section):
+class RidgeConfig(CalibratedSection):
     """Ridge regression with a penalty for every dimension of the embedding."""
 
-    name: str = Field(default="ridge", pattern=_NAME, description="Label in file names.")
+    name: str = Field(default="ridge", pattern=NAME, description="Label in file names.")
     kind: Literal["ridge"] = Field(default="ridge", description="Kind of decoder.")
     alphas: AlphaGrid = Field(
         default_factory=AlphaGrid,
@@ -47,13 +64,13 @@ class RidgeConfig(Section):
         description="Folds of the training part that choose the penalty. Default 5; fewer where "
         "there are fewer groups.",
     )
-    calibration: Calibration = Field(default="spread", description=_CALIBRATION)
+    calibration: Calibration = Field(default="spread", description=CALIBRATION)
 
 
-class MLPConfig(Section):
+class MLPConfig(CalibratedSection):
     """A residual multilayer perceptron, stopped early on a part of train."""
 
-    name: str = Field(default="mlp", pattern=_NAME, description="Label in file names.")
+    name: str = Field(default="mlp", pattern=NAME, description="Label in file names.")
     kind: Literal["mlp"] = Field(default="mlp", description="Kind of decoder.")
     hidden: int = Field(default=256, ge=1, description="Width of the blocks. Default 256.")
     n_blocks: int = Field(default=1, ge=0, description="Number of residual blocks. Default 1.")
@@ -107,7 +124,7 @@ class MLPConfig(Section):
         description="Networks whose predictions are averaged; each holds out another part of "
         "train. Default 3.",
     )
-    calibration: Calibration = Field(default="spread", description=_CALIBRATION)
+    calibration: Calibration = Field(default="spread", description=CALIBRATION)
 
     @model_validator(mode="after")
     def _some_loss(self) -> MLPConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,7 @@ from braindecode_clip.checks import some
 from braindecode_clip.config.base import Section, parse_section
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.config.datasets import LABEL, BidsConfig, RoiConfig
-from braindecode_clip.config.decode import MLPConfig, RidgeConfig
+from braindecode_clip.config.decoders import DecoderConfig
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.config.interpret import InterpretConfig
@@ -23,7 +23,6 @@ from braindecode_clip.config.retrieve import GalleryConfig, RetrieveConfig
 from braindecode_clip.config.simulate import SimulateConfig
 from braindecode_clip.config.voxels import SplitConfig, VoxelsConfig
 
-DecoderConfig = Annotated[RidgeConfig | MLPConfig, Field(discriminator="kind")]
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -85,6 +84,18 @@ class StudyConfig(Section):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"names in '{section}' must differ; more than once: {some(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _bands_are_rois(self) -> StudyConfig:
+        rois = {roi.name for roi in self.rois}
+        for decoder in self.decoders:
+            unknown = sorted(set(getattr(decoder, "bands", [])) - rois)
+            if unknown:
+                raise ValueError(
+                    f"decoder '{decoder.name}': bands {some(unknown)} are no ROIs of the study; "
+                    f"known are {some(sorted(rois))}"
+                )
         return self
 
     @model_validator(mode="after")

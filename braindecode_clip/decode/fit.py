@@ -8,26 +8,36 @@ import numpy as np
 
 from braindecode_clip.artifacts import Embeddings, Fold, Predictions, VoxelSet
 from braindecode_clip.checks import Problems, differences, some
-from braindecode_clip.config.decode import MLPConfig, RidgeConfig
-from braindecode_clip.decode.calibrate import fit_calibration
+from braindecode_clip.config.decoders import AnyDecoderConfig
+from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration, standardise
 from braindecode_clip.decode.fitted import (
     FittedDecoder,
     FoldDecoder,
     named_arrays,
     predict_samples,
 )
-from braindecode_clip.decode.ridge import RidgeDecoder
+from braindecode_clip.decode.identify import pairwise_shares
+from braindecode_clip.decode.kinds import (
+    CLOSED_FORM,
+    ClosedForm,
+    closed_form_estimator,
+    closed_form_report,
+)
 from braindecode_clip.errors import DataError, LeakageError
 from braindecode_clip.seeds import derive_seed
 
 if TYPE_CHECKING:
     from braindecode_clip.decode.mlp import MLPDecoder
 
-Config = RidgeConfig | MLPConfig
-
 
 def decode(
-    voxels: VoxelSet, embeddings: Embeddings, *, config: Config, seed: int, encoder: str = ""
+    voxels: VoxelSet,
+    embeddings: Embeddings,
+    *,
+    config: AnyDecoderConfig,
+    seed: int,
+    encoder: str = "",
+    bands: np.ndarray | None = None,
 ) -> tuple[Predictions, FittedDecoder]:
     """Fit on the training rows of every fold and predict its test rows.
 
@@ -39,11 +49,14 @@ def decode(
     voxels : VoxelSet
     embeddings : Embeddings
         Must hold every stimulus of the voxels.
-    config : RidgeConfig or MLPConfig
+    config : section of any kind in :mod:`braindecode_clip.config.decoders`
     seed : int
         Master seed; every fold derives its own from it.
     encoder : str
         Label of the embeddings, kept in the results.
+    bands : ndarray (n_voxels,) str, optional
+        Band of every voxel of the ROI before selection
+        (:func:`braindecode_clip.decode.bands.label_bands`); for the kind "banded" alone.
 
     Returns
     -------
@@ -58,8 +71,11 @@ def decode(
     DataError
         Stimuli without an embedding, or too few groups.
     """
-    _check_inputs(voxels, embeddings)
-    folds = [_fit_fold(voxels, fold, embeddings, config=config, seed=seed) for fold in voxels.folds]
+    check_inputs(voxels, embeddings)
+    folds = [
+        _fit_fold(voxels, fold, embeddings, config=config, seed=seed, bands=bands)
+        for fold in voxels.folds
+    ]
     fitted = FittedDecoder(
         kind=config.kind,
         name=config.name,
@@ -97,7 +113,7 @@ def apply_decoder(fitted: FittedDecoder, voxels: VoxelSet, embeddings: Embedding
     check_fingerprint(fitted.fingerprint, embeddings.fingerprint)
     _check_same_voxels(fitted, voxels)
     vectors = [
-        predict_samples(decoder, fold.test.data, kind=fitted.kind)
+        predict_samples(decoder, fold.test.data, kind=fitted.kind, transductive=fitted.transductive)
         for decoder, fold in zip(fitted.folds, voxels.folds, strict=True)
     ]
     tests = [fold.test for fold in voxels.folds]
@@ -119,6 +135,7 @@ def apply_decoder(fitted: FittedDecoder, voxels: VoxelSet, embeddings: Embedding
             "encoder": fitted.encoder,
             "decoder": fitted.name,
             "kind": fitted.kind,
+            "calibration": fitted.options["calibration"],
             "folds": [{"fold": decoder.fold, **decoder.info} for decoder in fitted.folds],
         },
     )
@@ -148,7 +165,20 @@ def inner_groups(fold: Fold, unit: str) -> np.ndarray | None:
     return ids if len(np.unique(ids)) < len(ids) else None
 
 
-def _check_inputs(voxels: VoxelSet, embeddings: Embeddings) -> None:
+def check_groups(fold: Fold, unit: str) -> tuple[np.ndarray | None, int]:
+    """Return :func:`inner_groups` and their number; refuse fewer than two."""
+    groups = inner_groups(fold, unit)
+    n_groups = len(fold.train.data) if groups is None else len(np.unique(groups))
+    if n_groups < 2:
+        raise DataError(
+            f"fold '{fold.name}': the training part is one run or stimulus, so nothing can be "
+            "held out to choose the decoder's settings. Use more runs or stimuli."
+        )
+    return groups, n_groups
+
+
+def check_inputs(voxels: VoxelSet, embeddings: Embeddings) -> None:
+    """Refuse stimuli without an embedding, and test stimuli that were trained on."""
     shown = np.concatenate(
         [part.stimulus_id for fold in voxels.folds for part in (fold.train, fold.test)]
     )
@@ -202,23 +232,31 @@ def _check_same_voxels(fitted: FittedDecoder, voxels: VoxelSet) -> None:
 
 
 def _fit_fold(
-    voxels: VoxelSet, fold: Fold, embeddings: Embeddings, *, config: Config, seed: int
+    voxels: VoxelSet,
+    fold: Fold,
+    embeddings: Embeddings,
+    *,
+    config: AnyDecoderConfig,
+    seed: int,
+    bands: np.ndarray | None,
 ) -> FoldDecoder:
     train = fold.train
     targets = embeddings.vectors[embeddings.rows(train.stimulus_id)]
-    groups = inner_groups(fold, voxels.unit)
-    n_groups = len(train.data) if groups is None else len(np.unique(groups))
-    if n_groups < 2:
-        raise DataError(
-            f"fold '{fold.name}': the training part is one run or stimulus, so nothing can be "
-            "held out to choose the decoder's settings. Use more runs or stimuli."
-        )
+    groups, n_groups = check_groups(fold, voxels.unit)
     labels = (voxels.subject, voxels.roi, voxels.split, fold.name, config.name)
     estimator = make_estimator(
-        config, n_groups=n_groups, seed=derive_seed(seed, "decode", *labels) % 2**31
+        config,
+        n_groups=n_groups,
+        seed=derive_seed(seed, "decode", *labels) % 2**31,
+        bands=None if bands is None else bands[fold.voxel_index],
     )
     estimator.fit(train.data, targets, groups=groups)
     gain, offset = fit_calibration(estimator.out_of_fold_, targets, method=config.calibration)
+    held = estimator.out_of_fold_
+    if config.calibration == "transductive":
+        held = standardise(held)
+    shares = pairwise_shares(apply_calibration(held, gain, offset), targets, train.stimulus_id)
+    found = _report(estimator, targets, n_groups=n_groups, gain=gain)
     return FoldDecoder(
         fold=fold.name,
         voxel_index=fold.voxel_index,
@@ -228,21 +266,17 @@ def _fit_fold(
         gain=gain,
         offset=offset,
         seen=np.union1d(fold.seen, train.stimulus_id),
-        info=_report(estimator, targets, n_groups=n_groups, gain=gain),
+        info=found | {"out_of_fold_pairwise": float(np.nanmean(shares))},
     )
 
 
-def make_estimator(config: Config, *, n_groups: int, seed: int) -> RidgeDecoder | MLPDecoder:
+def make_estimator(
+    config: AnyDecoderConfig, *, n_groups: int, seed: int, bands: np.ndarray | None = None
+) -> ClosedForm | MLPDecoder:
     """Build the unfitted estimator of a config; inner folds are at most the groups."""
+    if config.kind in CLOSED_FORM:
+        return closed_form_estimator(config, n_groups=n_groups, seed=seed, bands=bands)
     options = config.model_dump(exclude={"name", "kind", "calibration"})
-    if config.kind == "ridge":
-        grid = config.alphas
-        options |= {
-            "alphas": np.geomspace(grid.low, grid.high, grid.count),
-            "cv": min(config.cv, n_groups),
-            "out_of_fold": True,
-        }
-        return RidgeDecoder(**options)
     # Ridge alone should not wait for torch.
     from braindecode_clip.decode.mlp import MLPDecoder
 
@@ -250,7 +284,7 @@ def make_estimator(config: Config, *, n_groups: int, seed: int) -> RidgeDecoder 
 
 
 def _report(
-    estimator: RidgeDecoder | MLPDecoder, targets: np.ndarray, *, n_groups: int, gain: np.ndarray
+    estimator: ClosedForm | MLPDecoder, targets: np.ndarray, *, n_groups: int, gain: np.ndarray
 ) -> dict[str, Any]:
     """Return what the fit found, JSON-able."""
     held = estimator.out_of_fold_
@@ -264,12 +298,6 @@ def _report(
         "out_of_fold_r2": float(1 - residual / total) if total > 0 else 0.0,
         "mean_gain": float(gain.mean()),
     }
-    if isinstance(estimator, RidgeDecoder):
-        low, middle, high = np.quantile(estimator.alpha_, [0, 0.5, 1])
-        return found | {
-            "alpha_min": float(low),
-            "alpha_median": float(middle),
-            "alpha_max": float(high),
-            "share_at_edge": float(estimator.at_edge_.mean()),
-        }
+    if isinstance(estimator, ClosedForm):
+        return found | closed_form_report(estimator)
     return found | {"best_epochs": [int(item["best_epoch"]) for item in estimator.history_]}

@@ -10,14 +10,20 @@ import numpy as np
 
 from braindecode_clip.artifacts import VoxelSpace
 from braindecode_clip.checks import Problems
-from braindecode_clip.decode.calibrate import apply_calibration
-from braindecode_clip.decode.ridge import RidgeDecoder
+from braindecode_clip.config.decoders import SECTIONS
+from braindecode_clip.decode.calibrate import apply_calibration, standardise
+from braindecode_clip.decode.kinds import (
+    CLOSED_FORM,
+    ClosedForm,
+    closed_form_arrays,
+    predict_closed_form,
+)
 from braindecode_clip.errors import ArtifactError
 
 if TYPE_CHECKING:
     from braindecode_clip.decode.mlp import MLPDecoder
 
-KINDS = ("ridge", "mlp")
+KINDS = tuple(SECTIONS)
 
 
 @dataclass(frozen=True)
@@ -47,9 +53,11 @@ class FoldDecoder:
         Scaling of those columns, fitted on train.
     arrays : tuple of NamedArray
         Ridge: coef (n_kept, n_dims), intercept, alpha (n_dims,), alphas (n_alphas,), cv_mse
-        (n_alphas, n_dims). MLP: means, scales and the parameters of every member.
+        (n_alphas, n_dims), and what else :func:`braindecode_clip.decode.kinds.closed_form_arrays`
+        lists. MLP: means, scales and the parameters of every member.
     gain, offset : ndarray (n_dims,) float32
-        Calibration of the predictions.
+        Calibration of the predictions. With calibration "transductive": standard deviation and
+        mean of the training targets, for predictions that are standardised before.
     seen : ndarray (n,) str
         Stimuli that anything of it was fitted on.
     info : dict
@@ -87,7 +95,7 @@ class FittedDecoder:
     Attributes
     ----------
     kind : str
-        "ridge" or "mlp".
+        One of :data:`KINDS`.
     name, encoder, subject, roi, split, unit : str
     space : VoxelSpace
         Of the ROI before selection.
@@ -117,8 +125,15 @@ class FittedDecoder:
             problems.add("no folds.")
         problems.raise_if_any(ArtifactError)
 
+    @property
+    def transductive(self) -> bool:
+        """Whether predictions are standardised with their own statistics."""
+        return self.options.get("calibration") == "transductive"
 
-def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.ndarray:
+
+def predict_samples(
+    decoder: FoldDecoder, X: np.ndarray, *, kind: str, transductive: bool = False
+) -> np.ndarray:
     """Predict with a stored decoder.
 
     Parameters
@@ -126,8 +141,10 @@ def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.nda
     decoder : FoldDecoder
     X : ndarray (n_samples, n_kept)
         Voxels of the fold, scaled with its statistics (``Fold.test.data``).
-    kind : {"ridge", "mlp"}
+    kind : str
         :attr:`FittedDecoder.kind`.
+    transductive : bool, default False
+        :attr:`FittedDecoder.transductive`: each prediction then depends on all rows of X.
 
     Returns
     -------
@@ -144,27 +161,24 @@ def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.nda
             f"decoder of fold '{decoder.fold}': got {X.shape[1]} voxels, it was fitted on "
             f"{len(decoder.voxel_index)}. Pass the voxels that it was fitted on."
         )
-    if kind == "ridge":
-        raw = X @ decoder.array("coef") + decoder.array("intercept")
+    arrays = {item.name: item.data for item in decoder.arrays}
+    if kind in CLOSED_FORM:
+        raw = predict_closed_form(arrays, X)
     else:
         # Ridge alone should not wait for torch.
         from braindecode_clip.decode.mlp import predict_from_arrays
 
-        raw = predict_from_arrays({item.name: item.data for item in decoder.arrays}, X)
+        raw = predict_from_arrays(arrays, X)
+    if transductive:
+        raw = standardise(raw)
     return apply_calibration(raw, decoder.gain, decoder.offset)
 
 
-def named_arrays(estimator: RidgeDecoder | MLPDecoder) -> tuple[NamedArray, ...]:
-    """Return all arrays that a fitted estimator needs to predict, and ridge's curves."""
+def named_arrays(estimator: ClosedForm | MLPDecoder) -> tuple[NamedArray, ...]:
+    """Return all arrays that a fitted estimator needs to predict, and its curves."""
     found: Mapping[str, np.ndarray]
-    if isinstance(estimator, RidgeDecoder):
-        found = {
-            "coef": estimator.coef_,
-            "intercept": estimator.intercept_,
-            "alpha": estimator.alpha_,
-            "alphas": np.asarray(estimator.alphas, dtype=np.float64),
-            "cv_mse": estimator.cv_mse_,
-        }
+    if isinstance(estimator, ClosedForm):
+        found = closed_form_arrays(estimator)
     else:
         found = estimator.arrays_
     return tuple(NamedArray(name, data) for name, data in found.items())

@@ -2,6 +2,10 @@ rule decode:
     input:
         voxels=result("voxels"),
         embeddings=EMBEDDINGS,
+        bands=lambda wildcards: [
+            result("voxels").format(**{**wildcards, "roi": band})
+            for band in getattr(DECODERS[wildcards.decoder], "bands", [])
+        ],
     output:
         predictions=result("predictions"),
         decoder=result("decoder"),
@@ -16,9 +20,10 @@ rule decode:
         runtime=240,
     params:
         code=code("decode"),
+        bands=lambda wildcards, input: each("--band", input.bands),
         options=lambda wildcards: as_json(DECODERS[wildcards.decoder]),
         seed=STUDY.seed,
     shell:
         "braindecode-clip decode --voxels {input.voxels:q} --embeddings {input.embeddings:q}"
-        " --options {params.options:q} --seed {params.seed} --out {output.predictions:q}"
+        " {params.bands} --options {params.options:q} --seed {params.seed} --out {output.predictions:q}"
         " --out-decoder {output.decoder:q} > {log:q} 2>&1"

@@ -1,0 +1,29 @@
+"""Every kind of decoder with its section: the one place where a kind is registered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from braindecode_clip.config.decode import MLPConfig, RidgeConfig
+from braindecode_clip.config.decode_linear import (
+    BandedConfig,
+    KernelRidgeConfig,
+    PCARidgeConfig,
+    ReducedRankConfig,
+)
+
+AnyDecoderConfig = (
+    RidgeConfig | MLPConfig | BandedConfig | KernelRidgeConfig | PCARidgeConfig | ReducedRankConfig
+)
+DecoderConfig = Annotated[AnyDecoderConfig, Field(discriminator="kind")]
+#: Kind to its section, in the order of the help.
+SECTIONS = {
+    "ridge": RidgeConfig,
+    "mlp": MLPConfig,
+    "banded": BandedConfig,
+    "kernel_ridge": KernelRidgeConfig,
+    "pca_ridge": PCARidgeConfig,
+    "reduced_rank": ReducedRankConfig,
+}
