@@ -14,7 +14,7 @@ from braindecode_clip.config.decoders import SECTIONS, AnyDecoderConfig
 from braindecode_clip.errors import ConfigError
 
 if TYPE_CHECKING:
-    from braindecode_clip.artifacts import VoxelSet
+    from braindecode_clip.artifacts import Embeddings, VoxelSet
 
 
 def decode(
@@ -44,7 +44,7 @@ def decode(
     from braindecode_clip.artifacts import Embeddings, VoxelSet
     from braindecode_clip.decode import FittedDecoder, apply_decoder
     from braindecode_clip.decode import decode as fit_and_predict
-    from braindecode_clip.io.hdf5 import load_artifact, read_provenance, save_artifact
+    from braindecode_clip.io.hdf5 import load_artifact, save_artifact
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.provenance import make_provenance
 
@@ -54,7 +54,7 @@ def decode(
             "--decoder applies a stored decoder as it is: leave out --options, --out-decoder "
             "and --band."
         )
-    config = _read_config(options)
+    config = read_decoder_config(options)
     samples = load_artifact(voxels, VoxelSet)
     targets = load_artifact(embeddings, Embeddings)
     inputs = [voxels, embeddings, *(band or [])]
@@ -63,12 +63,11 @@ def decode(
         predictions = apply_decoder(fitted, samples, targets)
         inputs.append(decoder)
     else:
-        made_with = read_provenance(embeddings)["options"]
-        name = made_with.get("name") or targets.fingerprint.get("name") or embeddings.stem
+        name = encoder_name(embeddings, targets)
         bands = band_labels(samples, band or [], config=config)
         with milestone(logger, f"fitted {config.name} on {samples.roi}") as note:
             predictions, fitted = fit_and_predict(
-                samples, targets, config=config, seed=seed, encoder=str(name), bands=bands
+                samples, targets, config=config, seed=seed, encoder=name, bands=bands
             )
             r2 = [fold.info["out_of_fold_r2"] for fold in fitted.folds]
             note(
@@ -84,6 +83,14 @@ def decode(
         logger.info("wrote %s", out_decoder)
     save_artifact(out, predictions, provenance)
     logger.info("wrote %s", out)
+
+
+def encoder_name(path: Path, embeddings: Embeddings) -> str:
+    """Return the label of the encoder that an embedding file was made with."""
+    from braindecode_clip.io.hdf5 import read_provenance
+
+    made_with = read_provenance(path)["options"]
+    return str(made_with.get("name") or embeddings.fingerprint.get("name") or path.stem)
 
 
 def band_labels(samples: VoxelSet, paths: list[Path], *, config: AnyDecoderConfig) -> Any:
@@ -104,9 +111,9 @@ def band_labels(samples: VoxelSet, paths: list[Path], *, config: AnyDecoderConfi
     return label_bands(samples.space, {name: spaces[name] for name in wanted})
 
 
-def _read_config(source: str | None) -> AnyDecoderConfig:
+def read_decoder_config(source: str | None, *, flag: str = "--options") -> AnyDecoderConfig:
     """Read the options of the kind that they name; ridge by default."""
-    mapping, where = read_mapping(source)
+    mapping, where = read_mapping(source, flag=flag)
     kind = mapping.get("kind", "ridge")
     if kind not in SECTIONS:
         raise ConfigError(f"{where}: 'kind' is {kind!r}, expected one of {', '.join(SECTIONS)}.")

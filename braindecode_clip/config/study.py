@@ -12,6 +12,7 @@ from braindecode_clip.checks import some
 from braindecode_clip.config.base import Section, parse_section
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.config.datasets import LABEL, BidsConfig, RoiConfig
+from braindecode_clip.config.decode_extras import BottleneckConfig, ImportanceConfig
 from braindecode_clip.config.decoders import DecoderConfig
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.evaluate import EvaluateConfig
@@ -71,6 +72,12 @@ class StudyConfig(Section):
     splits: list[SplitConfig] = Field(min_length=1, description="Ways to split train and test.")
     encoders: list[EncoderConfig] = Field(min_length=1, description="Target embeddings.")
     decoders: list[DecoderConfig] = Field(min_length=1, description="Regressors.")
+    bottleneck: BottleneckConfig = Field(
+        default_factory=BottleneckConfig, description="Identification against the decoder's rank."
+    )
+    importance: ImportanceConfig = Field(
+        default_factory=ImportanceConfig, description="What is lost without one part of an ROI."
+    )
     galleries: list[GalleryConfig] = Field(min_length=1, description="Candidate sets.")
     retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig, description="Ranking.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Statistics.")
@@ -89,6 +96,13 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _bands_are_rois(self) -> StudyConfig:
         rois = {roi.name for roi in self.rois}
+        importance = self.importance
+        unknown = sorted({importance.roi, *importance.parts} - rois) if importance.enabled else []
+        if unknown:
+            raise ValueError(
+                f"'importance' names {some(unknown)}, no ROIs of the study; known are "
+                f"{some(sorted(rois))}"
+            )
         for decoder in self.decoders:
             unknown = sorted(set(getattr(decoder, "bands", [])) - rois)
             if unknown:

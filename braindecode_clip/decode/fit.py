@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from braindecode_clip.decode.mlp import MLPDecoder
 
 
+#: Training stimuli that the out-of-fold predictions are told apart from, at most.
+MAX_GALLERY = 3000
+
+
 def decode(
     voxels: VoxelSet,
     embeddings: Embeddings,
@@ -255,7 +259,12 @@ def _fit_fold(
     held = estimator.out_of_fold_
     if config.calibration == "transductive":
         held = standardise(held)
-    shares = pairwise_shares(apply_calibration(held, gain, offset), targets, train.stimulus_id)
+    shares = pairwise_shares(
+        apply_calibration(held, gain, offset),
+        targets,
+        train.stimulus_id,
+        max_gallery=MAX_GALLERY,
+    )
     found = _report(estimator, targets, n_groups=n_groups, gain=gain)
     return FoldDecoder(
         fold=fold.name,
@@ -266,8 +275,14 @@ def _fit_fold(
         gain=gain,
         offset=offset,
         seen=np.union1d(fold.seen, train.stimulus_id),
-        info=found | {"out_of_fold_pairwise": float(np.nanmean(shares))},
+        info=found | {"out_of_fold_pairwise": _mean_of_known(shares)},
     )
+
+
+def _mean_of_known(shares: np.ndarray) -> float:
+    """Return the mean without NaN; chance where nothing could be told apart."""
+    known = shares[~np.isnan(shares)]
+    return float(known.mean()) if len(known) else 0.5
 
 
 def make_estimator(

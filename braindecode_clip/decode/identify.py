@@ -8,12 +8,13 @@ from braindecode_clip.artifacts import VoxelSet
 from braindecode_clip.metrics import count_better, ranks
 from braindecode_clip.similarity import similarity_blocks
 
-#: Stimuli in the gallery at most; of more, so many at equal steps.
-MAX_GALLERY = 3000
-
 
 def pairwise_shares(
-    predicted: np.ndarray, targets: np.ndarray, stimulus_id: np.ndarray
+    predicted: np.ndarray,
+    targets: np.ndarray,
+    stimulus_id: np.ndarray,
+    *,
+    max_gallery: int | None = None,
 ) -> np.ndarray:
     """Return the share of other stimuli that each prediction resembles less than its own.
 
@@ -24,20 +25,22 @@ def pairwise_shares(
     predicted, targets : ndarray (n_samples, n_dims)
     stimulus_id : ndarray (n_samples,) str
         Rows of one stimulus have one target, which stands once in the gallery.
+    max_gallery : int, optional
+        Of more stimuli, so many at equal steps are taken.
 
     Returns
     -------
     ndarray (n_samples,) float64
-        NaN for a row without prediction, for stimuli left out of a gallery of more than
-        :data:`MAX_GALLERY`, and where there is no other stimulus.
+        NaN for a row without prediction, for a stimulus that is left out of the gallery, and
+        where there is no other stimulus.
     """
     shares = np.full(len(predicted), np.nan)
     names, first, index = np.unique(stimulus_id, return_index=True, return_inverse=True)
     if len(names) < 2:
         return shares
     kept = np.arange(len(names))
-    if len(names) > MAX_GALLERY:
-        kept = np.linspace(0, len(names) - 1, MAX_GALLERY).astype(int)
+    if max_gallery is not None and len(names) > max_gallery:
+        kept = np.linspace(0, len(names) - 1, max_gallery).astype(int)
     place = np.full(len(names), -1)
     place[kept] = np.arange(len(kept))
     known = np.flatnonzero((place[index] >= 0) & ~np.isnan(predicted).any(axis=1))

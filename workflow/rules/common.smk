@@ -10,6 +10,8 @@ from braindecode_clip.datasets.layout import (
     KEYS,
     MATRIX,
     RANKING,
+    TARGETS,
+    comparison_path,
     embeddings_path,
     label_stem,
     result_path,

@@ -1,11 +1,15 @@
+def voxels_of(wildcards, rois):
+    """The voxels of other ROIs of the same subject and split."""
+    return [result("voxels").format(**{**wildcards, "roi": roi}) for roi in rois]
+
+
 rule decode:
     input:
         voxels=result("voxels"),
         embeddings=EMBEDDINGS,
-        bands=lambda wildcards: [
-            result("voxels").format(**{**wildcards, "roi": band})
-            for band in getattr(DECODERS[wildcards.decoder], "bands", [])
-        ],
+        bands=lambda wildcards: voxels_of(
+            wildcards, getattr(DECODERS[wildcards.decoder], "bands", [])
+        ),
     output:
         predictions=result("predictions"),
         decoder=result("decoder"),
