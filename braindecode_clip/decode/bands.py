@@ -27,12 +27,13 @@ def label_bands(space: VoxelSpace, bands: Mapping[str, VoxelSpace]) -> np.ndarra
     Returns
     -------
     ndarray (n_voxels,) str
-        :data:`REST` for a voxel in none.
+        :data:`REST` for a voxel in none. A band may be without voxels: a study fits the same
+        decoder to every one of its regions.
 
     Raises
     ------
     DataError
-        A band on another grid, or without any voxel of the region.
+        A band on another grid.
     """
     labels = np.full(space.n_voxels, REST, dtype=object)
     problems = Problems("bands")
@@ -40,10 +41,7 @@ def label_bands(space: VoxelSpace, bands: Mapping[str, VoxelSpace]) -> np.ndarra
         if not space.fits(other):
             problems.add(f"'{name}' lies on another grid or surface than the region.")
             continue
-        inside = space.locate(other) >= 0
-        if not inside.any():
-            problems.add(f"'{name}' shares no voxel with the region. Leave it out.")
-        labels[inside] = name
+        labels[space.locate(other) >= 0] = name
     problems.raise_if_any()
     return labels.astype(str)
 

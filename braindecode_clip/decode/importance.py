@@ -13,6 +13,7 @@ from braindecode_clip.config.decoders import AnyDecoderConfig
 from braindecode_clip.decode.bands import label_bands, without_voxels
 from braindecode_clip.decode.fit import decode
 from braindecode_clip.decode.identify import cluster_means, clusters_of, pairwise_shares
+from braindecode_clip.errors import DataError
 from braindecode_clip.seeds import make_rng
 from braindecode_clip.spaces import VoxelSpace
 
@@ -46,6 +47,12 @@ def leave_one_roi_out(
     bands : ndarray (n_voxels,) str, optional
         As for :func:`braindecode_clip.decode.decode`.
 
+    Raises
+    ------
+    DataError
+        A part on another grid or without any voxel of the region, and as for
+        :func:`braindecode_clip.decode.decode`.
+
     Returns
     -------
     DataFrame
@@ -57,6 +64,11 @@ def leave_one_roi_out(
     sets = {"": voxels}
     for name, space in parts.items():
         dropped = label_bands(voxels.space, {name: space}) == name
+        if not dropped.any():
+            raise DataError(
+                f"importance: '{name}' shares no voxel with '{voxels.roi}', so nothing can be left "
+                "out. Name parts of the region."
+            )
         sets[name] = without_voxels(voxels, dropped)
     shares, rows = [], []
     for name, used in sets.items():

@@ -16,6 +16,7 @@ from braindecode_clip.decode.bands import without_voxels
 from braindecode_clip.decode.bottleneck import bottleneck_curve
 from braindecode_clip.decode.compare import compare_decoders
 from braindecode_clip.decode.importance import leave_one_roi_out
+from braindecode_clip.errors import DataError
 from braindecode_clip.io.atomic import write_json
 from braindecode_clip.io.hdf5 import save_artifact
 from braindecode_clip.io.tables import read_tsv
@@ -24,6 +25,7 @@ from braindecode_clip.provenance import Provenance
 GRID = AlphaGrid(low=1, high=1e5, count=6)
 RIDGE = RidgeConfig(alphas=GRID)
 CURVE = BottleneckConfig(ranks=[1, 6, 999], alphas=GRID, n_random=20, n_bootstrap=300)
+MAPS = ("reliability", "ncsnr", "noise_ceiling")
 PROVENANCE = Provenance(stage="decode", options={}, inputs={}, seed=1, code_digest="")
 
 
@@ -101,6 +103,21 @@ def test_importance_is_the_loss_of_refitted_decoders(picture_set, toy):
     assert table["loss"]["noise"] == pytest.approx(table["pairwise"][""] - shares.mean())
 
 
+def test_importance_refuses_a_part_outside_the_region(picture_set, toy):
+    voxels = without_voxels(picture_set, np.arange(150) >= 60)
+    index = np.arange(60)
+    voxels = dataclasses.replace(
+        voxels,
+        space=part_of(picture_set.space, index),
+        **{name: getattr(voxels, name)[index] for name in MAPS},
+    )
+    options = {"decoder": RIDGE, "config": ImportanceConfig(), "seed": 0}
+    with pytest.raises(DataError, match="'far' shares no voxel with 'visual'"):
+        leave_one_roi_out(
+            voxels, toy.embeddings(), {"far": part_of(picture_set.space, [80])}, **options
+        )
+
+
 @pytest.fixture
 def fitted(picture_set, toy):
     return decode(picture_set, toy.embeddings(), config=RIDGE, seed=0, encoder="toy")[1]
@@ -171,7 +188,7 @@ def test_commands(tmp_path, picture_set, toy, fitted):
         left,
         roi="left",
         space=part_of(picture_set.space, index),
-        **{name: getattr(left, name)[index] for name in ("reliability", "ncsnr", "noise_ceiling")},
+        **{name: getattr(left, name)[index] for name in MAPS},
     )
     paths = {}
     artefacts = {"voxels": picture_set, "left": left, "embeddings": toy.embeddings(), "fit": fitted}

@@ -138,6 +138,11 @@ def roi_masks(wildcards):
     return [f"{ROOT}/{mask}" for mask in fill_hemispheres(pattern, subject=wildcards.subject)]
 
 
+def voxels_of(wildcards, rois):
+    """The voxels of other ROIs of the same subject and split."""
+    return [result("voxels").format(**{**wildcards, "roi": roi}) for roi in rois]
+
+
 def optional(path):
     """An input that may be absent from the study."""
     return [] if path is None else [path]

@@ -1,8 +1,3 @@
-def voxels_of(wildcards, rois):
-    """The voxels of other ROIs of the same subject and split."""
-    return [result("voxels").format(**{**wildcards, "roi": roi}) for roi in rois]
-
-
 rule decode:
     input:
         voxels=result("voxels"),
