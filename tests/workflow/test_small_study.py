@@ -135,6 +135,7 @@ def test_decoders_are_compared(finished: Path) -> None:
     assert "Best on validation" in (finished / "report/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_bands_bottleneck_and_importance_on_request(finished: Path, snakemake) -> None:
     extras = str(Path(__file__).with_name("extras.yaml"))
     done = snakemake("--configfile", "config/demo.yaml", TINY, extras)
