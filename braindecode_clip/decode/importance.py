@@ -47,12 +47,6 @@ def leave_one_roi_out(
     bands : ndarray (n_voxels,) str, optional
         As for :func:`braindecode_clip.decode.decode`.
 
-    Raises
-    ------
-    DataError
-        A part on another grid or without any voxel of the region, and as for
-        :func:`braindecode_clip.decode.decode`.
-
     Returns
     -------
     DataFrame
@@ -60,6 +54,12 @@ def leave_one_roi_out(
         out_of_fold_pairwise, pairwise (among the test stimuli, chance 0.5), loss (of the whole
         minus this one), loss_ci_low, loss_ci_high (paired, percentiles over bootstrap samples
         of stimuli, or of runs where runs are held out), n.
+
+    Raises
+    ------
+    DataError
+        A part on another grid or without any voxel of the region, and as for
+        :func:`braindecode_clip.decode.decode`.
     """
     sets = {"": voxels}
     for name, space in parts.items():

@@ -142,7 +142,8 @@ class KernelRidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         y_mean: np.ndarray,
     ) -> None:
         best = errors.argmin(axis=0)
-        self.alpha_, self.gamma_ = route.alphas[best], gamma
+        self.alpha_ = route.alphas[best]
+        self.gamma_ = None if gamma is None else float(gamma)
         self.cv_mse_ = errors
         self.best_score_ = -errors.min(axis=0)
         self.dual_coef_ = route.dual_at(best)
