@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from braindecode_clip.cli.common import options_help, read_mapping
 from braindecode_clip.config.base import parse_section
-from braindecode_clip.config.decode import (
-    AlphaGrid,
-    ContrastiveConfig,
-    EnsembleConfig,
-    MLPConfig,
-    RidgeConfig,
-)
+from braindecode_clip.config.decode import AlphaGrid, EnsembleConfig, SharedConfig
+from braindecode_clip.config.decoders import SECTIONS, AnyDecoderConfig
 from braindecode_clip.errors import ConfigError
 
-_KINDS = {
-    "ridge": RidgeConfig,
-    "contrastive": ContrastiveConfig,
-    "mlp": MLPConfig,
-    "ensemble": EnsembleConfig,
-}
+if TYPE_CHECKING:
+    from braindecode_clip.artifacts import Embeddings, VoxelSet
 
 
 def decode(
@@ -47,6 +38,13 @@ def decode(
     options: Annotated[
         str | None, typer.Option(help="Options as YAML or JSON text, or a file with them.")
     ] = None,
+    band: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Voxels of an ROI that is a band (kind banded), from `voxels`; once for each of "
+            "the option `bands`."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Master seed.")] = 2026,
     state: Annotated[
         Path | None,
@@ -60,7 +58,7 @@ def decode(
     from braindecode_clip.artifacts import Embeddings, VoxelSet
     from braindecode_clip.decode import FittedDecoder, apply_decoder, combine
     from braindecode_clip.decode import decode as fit_and_predict
-    from braindecode_clip.io.hdf5 import load_artifact, read_provenance, save_artifact
+    from braindecode_clip.io.hdf5 import load_artifact, save_artifact
     from braindecode_clip.io.training_state import TrainingState
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.provenance import (
@@ -71,11 +69,14 @@ def decode(
     )
 
     logger = get_logger(__name__)
-    if decoder is not None and (options or out_decoder):
+    if decoder is not None and (options or out_decoder or band):
         raise ConfigError(
-            "--decoder applies a stored decoder as it is: leave out --options and --out-decoder."
+            "--decoder applies a stored decoder as it is: leave out --options, --out-decoder "
+            "and --band."
         )
-    config = _read_config(options)
+    config = read_decoder_config(options)
+    if isinstance(config, SharedConfig):
+        raise ConfigError("--options: kind 'shared' is fitted on all subjects: use decode-shared.")
     if bool(member) != (config.kind == "ensemble"):
         raise ConfigError(
             "--member names the decoders of an ensemble: give it together with 'kind: ensemble' "
@@ -83,7 +84,7 @@ def decode(
         )
     samples = load_artifact(voxels, VoxelSet)
     targets = load_artifact(embeddings, Embeddings)
-    inputs = [voxels, embeddings]
+    inputs = [voxels, embeddings, *(band or [])]
     store = None
     if decoder is not None:
         fitted = load_artifact(decoder, FittedDecoder)
@@ -94,8 +95,8 @@ def decode(
         combined = [load_artifact(path, FittedDecoder) for path in member or []]
         predictions, fitted = combine(combined, samples, targets, config=config)
     else:
-        made_with = read_provenance(embeddings)["options"]
-        name = made_with.get("name") or targets.fingerprint.get("name") or embeddings.stem
+        name = encoder_name(embeddings, targets)
+        bands = band_labels(samples, band or [], config=config)
         if state is not None:
             key = {"options": config.model_dump(mode="json"), "seed": seed}
             key |= {"data": [file_sha256(path) for path in inputs]}
@@ -103,7 +104,13 @@ def decode(
             store = TrainingState(state, key=key | {"libraries": dict(library_versions())})
         with milestone(logger, f"fitted {config.name} on {samples.roi}") as note:
             predictions, fitted = fit_and_predict(
-                samples, targets, config=config, seed=seed, encoder=str(name), store=store
+                samples,
+                targets,
+                config=config,
+                seed=seed,
+                encoder=name,
+                store=store,
+                bands=bands,
             )
             r2 = [fold.info["out_of_fold_r2"] for fold in fitted.folds]
             note(
@@ -123,16 +130,39 @@ def decode(
         store.remove()
 
 
-def _read_config(
-    source: str | None,
-) -> RidgeConfig | ContrastiveConfig | MLPConfig | EnsembleConfig:
+def encoder_name(path: Path, embeddings: Embeddings) -> str:
+    """Return the label of the encoder that an embedding file was made with."""
+    from braindecode_clip.io.hdf5 import read_provenance
+
+    made_with = read_provenance(path)["options"]
+    return str(made_with.get("name") or embeddings.fingerprint.get("name") or path.stem)
+
+
+def band_labels(samples: VoxelSet, paths: list[Path], *, config: AnyDecoderConfig) -> Any:
+    """Label the voxels of the ROI by the bands that a banded decoder names; None for others."""
+    from braindecode_clip.artifacts import VoxelSet
+    from braindecode_clip.decode.bands import label_bands
+    from braindecode_clip.io.hdf5 import load_artifact
+
+    wanted = list(getattr(config, "bands", []))
+    spaces = {item.roi: item.space for item in (load_artifact(p, VoxelSet) for p in paths)}
+    if sorted(spaces) != sorted(wanted):
+        raise ConfigError(
+            f"--band: got voxels of {sorted(spaces) or 'no ROI'}, expected those of the option "
+            f"'bands': {wanted or 'none, as the decoder has no bands'}."
+        )
+    if not wanted:
+        return None
+    return label_bands(samples.space, {name: spaces[name] for name in wanted})
+
+
+def read_decoder_config(source: str | None, *, flag: str = "--options") -> AnyDecoderConfig:
     """Read the options of the kind that they name; ridge by default."""
-    mapping, where = read_mapping(source)
+    mapping, where = read_mapping(source, flag=flag)
     kind = mapping.get("kind", "ridge")
-    if kind not in _KINDS:
-        raise ConfigError(f"{where}: 'kind' is {kind!r}, expected one of {', '.join(_KINDS)}.")
-    return parse_section(_KINDS[kind], mapping, where=where)
+    if kind not in SECTIONS:
+        raise ConfigError(f"{where}: 'kind' is {kind!r}, expected one of {', '.join(SECTIONS)}.")
+    return parse_section(SECTIONS[kind], mapping, where=where)
 
 
-_SECTIONS = (RidgeConfig, AlphaGrid, ContrastiveConfig, MLPConfig, EnsembleConfig)
-decode.__doc__ = f"{decode.__doc__}\n\n{options_help(*_SECTIONS)}"
+decode.__doc__ = f"{decode.__doc__}\n\n{options_help(AlphaGrid, *SECTIONS.values())}"

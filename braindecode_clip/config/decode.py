@@ -8,14 +8,33 @@ from pydantic import Field, model_validator
 
 from braindecode_clip.config.base import Section
 
-_NAME = r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$"
-Calibration = Literal["none", "spread", "spread_per_dimension", "least_squares"]
-_CALIBRATION = (
+NAME = r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$"
+Calibration = Literal["none", "spread", "spread_per_dimension", "least_squares", "transductive"]
+#: Calibrations of decoders that are made of others, or of all subjects.
+OwnCalibration = Literal["none", "spread", "spread_per_dimension", "least_squares"]
+CALIBRATION = (
     "What is undone of the decoder's shrinkage, fitted on out-of-fold predictions of the "
     "training part. spread (default): one gain that gives the predictions the total variance of "
     "the targets; spread_per_dimension: a gain for each dimension; least_squares: the gain of "
-    "least squared error for each dimension; none."
+    "least squared error for each dimension; none. transductive: standardised by mean and standard "
+    "deviation of the test predictions themselves, as Brain-Diffuser does, then given those of the "
+    "training targets; a single test trial can then not be predicted, and the decoder's name must "
+    "end in 'transductive', so that every table says so."
 )
+
+
+class CalibratedSection(Section):
+    """A decoder's options: a calibration that looks at test predictions stands in the name."""
+
+    @model_validator(mode="after")
+    def _named_transductive(self) -> CalibratedSection:
+        name, calibration = getattr(self, "name", ""), getattr(self, "calibration", "")
+        if calibration == "transductive" and not name.endswith("transductive"):
+            raise ValueError(
+                f"calibration transductive uses the test predictions: give the decoder a name that "
+                f"ends in 'transductive', such as '{name}-transductive'"
+            )
+        return self
 
 
 class AlphaGrid(Section):
@@ -32,10 +51,10 @@ class AlphaGrid(Section):
         return self
 
 
-class RidgeConfig(Section):
+class RidgeConfig(CalibratedSection):
     """Ridge regression with a penalty for every dimension of the embedding."""
 
-    name: str = Field(default="ridge", pattern=_NAME, description="Label in file names.")
+    name: str = Field(default="ridge", pattern=NAME, description="Label in file names.")
     kind: Literal["ridge"] = Field(default="ridge", description="Kind of decoder.")
     alphas: AlphaGrid = Field(
         default_factory=AlphaGrid,
@@ -71,13 +90,13 @@ class RidgeConfig(Section):
         description="cpu (default): NumPy; cuda: torch on the GPU; auto: cuda where there is one, "
         "else cpu; torch: the GPU's code on the CPU.",
     )
-    calibration: Calibration = Field(default="spread", description=_CALIBRATION)
+    calibration: Calibration = Field(default="spread", description=CALIBRATION)
 
 
-class ContrastiveConfig(Section):
+class ContrastiveConfig(CalibratedSection):
     """A linear decoder that starts at ridge and goes on under a contrastive loss."""
 
-    name: str = Field(default="contrastive", pattern=_NAME, description="Label in file names.")
+    name: str = Field(default="contrastive", pattern=NAME, description="Label in file names.")
     kind: Literal["contrastive"] = Field(default="contrastive", description="Kind of decoder.")
     alphas: AlphaGrid = Field(
         default_factory=AlphaGrid, description="Penalties of the ridge start to choose from."
@@ -134,13 +153,13 @@ class ContrastiveConfig(Section):
         description="Principal components of the training rows to work in. Default null: all, "
         "which is exact.",
     )
-    calibration: Calibration = Field(default="spread", description=_CALIBRATION)
+    calibration: Calibration = Field(default="spread", description=CALIBRATION)
 
 
-class MLPConfig(Section):
+class MLPConfig(CalibratedSection):
     """A residual multilayer perceptron, stopped early on a part of train."""
 
-    name: str = Field(default="mlp", pattern=_NAME, description="Label in file names.")
+    name: str = Field(default="mlp", pattern=NAME, description="Label in file names.")
     kind: Literal["mlp"] = Field(default="mlp", description="Kind of decoder.")
     hidden: int = Field(default=256, ge=1, description="Width of the blocks. Default 256.")
     n_blocks: int = Field(default=1, ge=0, description="Number of residual blocks. Default 1.")
@@ -229,7 +248,7 @@ class MLPConfig(Section):
         default="float32",
         description="float32 (default), or bfloat16 for the products while training.",
     )
-    calibration: Calibration = Field(default="spread", description=_CALIBRATION)
+    calibration: Calibration = Field(default="spread", description=CALIBRATION)
 
     @model_validator(mode="after")
     def _some_loss(self) -> MLPConfig:
@@ -241,7 +260,7 @@ class MLPConfig(Section):
 class EnsembleConfig(Section):
     """A weighted mean of other decoders."""
 
-    name: str = Field(default="ensemble", pattern=_NAME, description="Label in file names.")
+    name: str = Field(default="ensemble", pattern=NAME, description="Label in file names.")
     kind: Literal["ensemble"] = Field(default="ensemble", description="Kind of decoder.")
     members: tuple[str, ...] = Field(
         min_length=2, description="Names of the other decoders that are combined."
@@ -252,13 +271,17 @@ class EnsembleConfig(Section):
         "predictions of the training part: pairwise identification (default), over a grid, or "
         "squared error, exactly.",
     )
-    calibration: Calibration = Field(default="spread", description=_CALIBRATION)
+    calibration: OwnCalibration = Field(
+        default="spread",
+        description="As of the other decoders (transductive is not offered): none, spread "
+        "(default), spread_per_dimension, least_squares.",
+    )
 
 
 class SharedConfig(Section):
     """A decoder that is fitted on all subjects of the study together."""
 
-    name: str = Field(default="shared", pattern=_NAME, description="Label in file names.")
+    name: str = Field(default="shared", pattern=NAME, description="Label in file names.")
     kind: Literal["shared"] = Field(default="shared", description="Kind of decoder.")
     n_components: int = Field(
         default=128,
@@ -289,7 +312,11 @@ class SharedConfig(Section):
         description="Share of the noise's covariance that is taken from the residuals of the "
         "encoding model; the rest is independent noise. Default 0.1.",
     )
-    calibration: Calibration = Field(default="spread", description=_CALIBRATION)
+    calibration: OwnCalibration = Field(
+        default="spread",
+        description="As of the other decoders (transductive is not offered): none, spread "
+        "(default), spread_per_dimension, least_squares.",
+    )
 
 
 class CurveConfig(Section):

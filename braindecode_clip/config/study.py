@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,14 +12,9 @@ from braindecode_clip.checks import some
 from braindecode_clip.config.base import Section, parse_section
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.config.datasets import LABEL, BidsConfig, RoiConfig
-from braindecode_clip.config.decode import (
-    ContrastiveConfig,
-    CurveConfig,
-    EnsembleConfig,
-    MLPConfig,
-    RidgeConfig,
-    SharedConfig,
-)
+from braindecode_clip.config.decode import CurveConfig, EnsembleConfig
+from braindecode_clip.config.decode_extras import BottleneckConfig, ImportanceConfig
+from braindecode_clip.config.decoders import DecoderConfig
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.config.interpret import InterpretConfig
@@ -30,10 +25,6 @@ from braindecode_clip.config.retrieve import GalleryConfig, RetrieveConfig
 from braindecode_clip.config.simulate import SimulateConfig
 from braindecode_clip.config.voxels import SplitConfig, VoxelsConfig
 
-DecoderConfig = Annotated[
-    RidgeConfig | ContrastiveConfig | MLPConfig | EnsembleConfig | SharedConfig,
-    Field(discriminator="kind"),
-]
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -85,6 +76,12 @@ class StudyConfig(Section):
     calibration_curve: CurveConfig = Field(
         default_factory=CurveConfig, description="Accuracy against minutes of data."
     )
+    bottleneck: BottleneckConfig = Field(
+        default_factory=BottleneckConfig, description="Identification against the decoder's rank."
+    )
+    importance: ImportanceConfig = Field(
+        default_factory=ImportanceConfig, description="What is lost without one part of an ROI."
+    )
     galleries: list[GalleryConfig] = Field(min_length=1, description="Candidate sets.")
     retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig, description="Ranking.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Statistics.")
@@ -102,7 +99,11 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _ensembles_have_members(self) -> StudyConfig:
-        single = [i.name for i in self.decoders if i.kind not in ("ensemble", "shared")]
+        single = [
+            item.name
+            for item in self.decoders
+            if item.kind not in ("ensemble", "shared") and item.calibration != "transductive"
+        ]
         for item in self.decoders:
             if isinstance(item, EnsembleConfig):
                 unknown = sorted(set(item.members) - set(single))
@@ -125,6 +126,25 @@ class StudyConfig(Section):
                 f"stimuli that nobody was trained on, but split '{runs[0]}' holds out runs. "
                 "Split by stimulus or category, or leave the decoder out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _bands_are_rois(self) -> StudyConfig:
+        rois = {roi.name for roi in self.rois}
+        importance = self.importance
+        unknown = sorted({importance.roi, *importance.parts} - rois) if importance.enabled else []
+        if unknown:
+            raise ValueError(
+                f"'importance' names {some(unknown)}, no ROIs of the study; known are "
+                f"{some(sorted(rois))}"
+            )
+        for decoder in self.decoders:
+            unknown = sorted(set(getattr(decoder, "bands", [])) - rois)
+            if unknown:
+                raise ValueError(
+                    f"decoder '{decoder.name}': bands {some(unknown)} are no ROIs of the study; "
+                    f"known are {some(sorted(rois))}"
+                )
         return self
 
     @model_validator(mode="after")

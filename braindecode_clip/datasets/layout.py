@@ -10,7 +10,8 @@ from __future__ import annotations
 KEYS = {"roi": "roi", "split": "split", "encoder": "enc", "decoder": "dec", "gallery": "gal"}
 #: Labels that tell the files of a stage apart, beside the subject.
 MATRIX = ("roi", "split")
-FIT = (*MATRIX, "encoder", "decoder")
+TARGETS = (*MATRIX, "encoder")
+FIT = (*TARGETS, "decoder")
 RANKING = (*FIT, "gallery")
 #: Maps end as the input's space asks: nii.gz for volumes, dscalar.nii for data on surfaces.
 MAPS = ("reliability", "ncsnr", "noise_ceiling", "pattern")
@@ -21,6 +22,8 @@ ENDINGS = {
     "decoder": ("decode", FIT, "decoder.h5"),
     "curve": ("decode", FIT, "curve.tsv"),
     "curve_figure": ("decode", FIT, "curve.png"),
+    "bottleneck": ("bottleneck", TARGETS, "bottleneck.tsv"),
+    "importance": ("importance", FIT, "importance.tsv"),
     "retrieval": ("retrieve", RANKING, "retrieval.h5"),
     "reverse": ("retrieve", RANKING, "reverse.h5"),
     "metrics": ("evaluate", RANKING, "metrics.json"),
@@ -62,6 +65,11 @@ def result_path(
         ending = f"{ending}.{map_ending}"
     stem = label_stem(subject, **{key: labels[key] for key in wanted})
     return f"{results}/{stage}/sub-{subject}/{stem}_{ending}"
+
+
+def comparison_path(results: str) -> str:
+    """Return the path of the table of all decoders."""
+    return f"{results}/compare/compare.tsv"
 
 
 def embeddings_path(results: str, *, encoder: str) -> str:

@@ -3,11 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 from braindecode_clip.decode.align import Alignment, common_rows, hyperalign, procrustes
+from braindecode_clip.decode.banded import BandedRidgeDecoder
 from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration
 from braindecode_clip.decode.combine import combine
 from braindecode_clip.decode.fit import apply_decoder, decode
 from braindecode_clip.decode.fit_shared import decode_shared
 from braindecode_clip.decode.fitted import FittedDecoder, FoldDecoder, NamedArray, predict_samples
+from braindecode_clip.decode.kernels import KernelRidgeDecoder
+from braindecode_clip.decode.low_rank import PCARidgeDecoder, ReducedRankDecoder
 from braindecode_clip.decode.ridge import RidgeDecoder
 from braindecode_clip.decode.shared import SharedDecoder
 
@@ -17,11 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Alignment",
+    "BandedRidgeDecoder",
     "ContrastiveDecoder",
     "FittedDecoder",
     "FoldDecoder",
+    "KernelRidgeDecoder",
     "MLPDecoder",
     "NamedArray",
+    "PCARidgeDecoder",
+    "ReducedRankDecoder",
     "RidgeDecoder",
     "SharedDecoder",
     "apply_calibration",

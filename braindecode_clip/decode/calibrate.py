@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-METHODS = ("none", "spread", "spread_per_dimension", "least_squares")
+from braindecode_clip.errors import DataError
+
+METHODS = ("none", "spread", "spread_per_dimension", "least_squares", "transductive")
 
 
 def fit_calibration(
@@ -26,14 +28,17 @@ def fit_calibration(
     - ``least_squares``: ``gain_d = cov(y_d, p_d) / var(p_d)``, at least 0;
     - ``none``: 1, with offset 0;
 
-    and ``offset = mean(y) - gain · mean(p)``.
+    and ``offset = mean(y) - gain · mean(p)``. With ``transductive`` the gain is ``sd(y_d)`` and
+    the offset ``mean(y_d)``, for predictions that :func:`standardise` has been applied to: that
+    uses the predictions of the test set, as Brain-Diffuser does (Ozcelik & VanRullen,
+    Scientific Reports 2023, https://doi.org/10.1038/s41598-023-42891-8).
 
     Parameters
     ----------
     predicted : ndarray (n_samples, n_dims)
         Out-of-fold predictions; rows with NaN (never held out) are left out.
     target : ndarray (n_samples, n_dims)
-    method : {"none", "spread", "spread_per_dimension", "least_squares"}
+    method : {"none", "spread", "spread_per_dimension", "least_squares", "transductive"}
 
     Returns
     -------
@@ -52,6 +57,9 @@ def fit_calibration(
     n_dims = predicted.shape[1]
     if method == "none":
         return np.ones(n_dims, np.float32), np.zeros(n_dims, np.float32)
+    if method == "transductive":
+        y = target.astype(np.float64)
+        return y.std(axis=0).astype(np.float32), y.mean(axis=0).astype(np.float32)
     known = ~np.isnan(predicted).any(axis=1)
     if known.sum() < 2:
         raise ValueError(f"{known.sum()} rows have an out-of-fold prediction, expected 2 or more.")
@@ -70,6 +78,37 @@ def fit_calibration(
 def apply_calibration(predicted: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> np.ndarray:
     """Return ``gain · predicted + offset``; (n_samples, n_dims) float32."""
     return (predicted * gain + offset).astype(np.float32)
+
+
+def standardise(predicted: np.ndarray) -> np.ndarray:
+    """Take off the mean of all rows and divide by their standard deviation, for each dimension.
+
+    Rows with NaN stay so and do not count; a dimension that does not vary becomes 0.
+
+    Parameters
+    ----------
+    predicted : ndarray (n_samples, n_dims)
+        Predictions of a whole test set.
+
+    Returns
+    -------
+    ndarray (n_samples, n_dims) float64
+
+    Raises
+    ------
+    DataError
+        Fewer than two rows.
+    """
+    known = ~np.isnan(predicted).any(axis=1)
+    if known.sum() < 2:
+        raise DataError(
+            f"calibration transductive: got predictions of {known.sum()} test rows, it needs 2 or "
+            "more. Choose another calibration, such as 'spread'."
+        )
+    p = predicted.astype(np.float64)
+    varies = p[known].var(axis=0) > np.finfo(np.float64).tiny
+    sd = np.where(varies, p[known].std(axis=0), 1)
+    return (p - p[known].mean(axis=0)) / sd
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration
 from braindecode_clip.decode.ensemble import ensemble_weights
 from braindecode_clip.decode.fit import apply_decoder
 from braindecode_clip.decode.fitted import FittedDecoder, FoldDecoder, NamedArray
+from braindecode_clip.decode.identify import MAX_GALLERY, mean_of_known, pairwise_shares
 from braindecode_clip.errors import DataError
 
 
@@ -88,6 +89,12 @@ def _combine_fold(
     known = ~np.isnan(mixed).any(axis=1)
     residual = np.square(targets[known] - mixed[known]).sum()
     total = np.square(targets[known] - targets[known].mean(axis=0)).sum()
+    shares = pairwise_shares(
+        apply_calibration(mixed, gain, offset),
+        targets,
+        train.stimulus_id,
+        max_gallery=MAX_GALLERY,
+    )
     arrays = [NamedArray("weights", weights)]
     for i, decoder in enumerate(decoders):
         arrays += [
@@ -107,6 +114,7 @@ def _combine_fold(
             "n_voxels": len(fold.voxel_index),
             "n_held_out": int(known.sum()),
             "out_of_fold_r2": float(1 - residual / total) if total > 0 else 0.0,
+            "out_of_fold_pairwise": mean_of_known(shares),
             "mean_gain": float(gain.mean()),
             "members": [{"name": member.name, "kind": member.kind} for member in members],
             "weights": [float(weight) for weight in weights],

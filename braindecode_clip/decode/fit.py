@@ -8,17 +8,22 @@ import numpy as np
 
 from braindecode_clip.artifacts import Embeddings, Fold, Predictions, VoxelSet
 from braindecode_clip.checks import Problems, differences, some
-from braindecode_clip.config.decode import ContrastiveConfig, MLPConfig, RidgeConfig
-from braindecode_clip.decode.calibrate import fit_calibration
+from braindecode_clip.config.decoders import SingleConfig
+from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration, standardise
 from braindecode_clip.decode.fitted import (
-    LINEAR,
     FittedDecoder,
     FoldDecoder,
     held_out_arrays,
     named_arrays,
     predict_samples,
 )
-from braindecode_clip.decode.ridge import RidgeDecoder
+from braindecode_clip.decode.identify import MAX_GALLERY, mean_of_known, pairwise_shares
+from braindecode_clip.decode.kinds import (
+    CLOSED_FORM,
+    ClosedForm,
+    closed_form_estimator,
+    closed_form_report,
+)
 from braindecode_clip.errors import DataError, LeakageError
 from braindecode_clip.seeds import derive_seed
 
@@ -27,19 +32,18 @@ if TYPE_CHECKING:
     from braindecode_clip.decode.mlp import MLPDecoder
     from braindecode_clip.decode.training import Store
 
-    Estimator = RidgeDecoder | ContrastiveDecoder | MLPDecoder
-
-Config = RidgeConfig | ContrastiveConfig | MLPConfig
+    Estimator = ClosedForm | ContrastiveDecoder | MLPDecoder
 
 
 def decode(
     voxels: VoxelSet,
     embeddings: Embeddings,
     *,
-    config: Config,
+    config: SingleConfig,
     seed: int,
     encoder: str = "",
     store: Store | None = None,
+    bands: np.ndarray | None = None,
 ) -> tuple[Predictions, FittedDecoder]:
     """Fit on the training rows of every fold and predict its test rows.
 
@@ -51,13 +55,16 @@ def decode(
     voxels : VoxelSet
     embeddings : Embeddings
         Must hold every stimulus of the voxels.
-    config : RidgeConfig, ContrastiveConfig or MLPConfig
+    config : section of a single decoder, see :mod:`braindecode_clip.config.decoders`
     seed : int
         Master seed; every fold derives its own from it.
     encoder : str
         Label of the embeddings, kept in the results.
     store : Store, optional
         Keeps the state of an MLP's training, which then goes on where it was killed.
+    bands : ndarray (n_voxels,) str, optional
+        Band of every voxel of the ROI before selection
+        (:func:`braindecode_clip.decode.bands.label_bands`); for the kind "banded" alone.
 
     Returns
     -------
@@ -72,9 +79,9 @@ def decode(
     DataError
         Stimuli without an embedding, or too few groups.
     """
-    _check_inputs(voxels, embeddings)
+    check_inputs(voxels, embeddings)
     folds = [
-        _fit_fold(voxels, fold, embeddings, config=config, seed=seed, store=store)
+        _fit_fold(voxels, fold, embeddings, config=config, seed=seed, store=store, bands=bands)
         for fold in voxels.folds
     ]
     fitted = FittedDecoder(
@@ -114,7 +121,7 @@ def apply_decoder(fitted: FittedDecoder, voxels: VoxelSet, embeddings: Embedding
     check_fingerprint(fitted.fingerprint, embeddings.fingerprint)
     _check_same_voxels(fitted, voxels)
     vectors = [
-        predict_samples(decoder, fold.test.data, kind=fitted.kind)
+        predict_samples(decoder, fold.test.data, kind=fitted.kind, transductive=fitted.transductive)
         for decoder, fold in zip(fitted.folds, voxels.folds, strict=True)
     ]
     tests = [fold.test for fold in voxels.folds]
@@ -136,6 +143,7 @@ def apply_decoder(fitted: FittedDecoder, voxels: VoxelSet, embeddings: Embedding
             "encoder": fitted.encoder,
             "decoder": fitted.name,
             "kind": fitted.kind,
+            "calibration": fitted.options["calibration"],
             "folds": [{"fold": decoder.fold, **decoder.info} for decoder in fitted.folds],
         },
     )
@@ -165,7 +173,20 @@ def inner_groups(fold: Fold, unit: str) -> np.ndarray | None:
     return ids if len(np.unique(ids)) < len(ids) else None
 
 
-def _check_inputs(voxels: VoxelSet, embeddings: Embeddings) -> None:
+def check_groups(fold: Fold, unit: str) -> tuple[np.ndarray | None, int]:
+    """Return :func:`inner_groups` and their number; refuse fewer than two."""
+    groups = inner_groups(fold, unit)
+    n_groups = len(fold.train.data) if groups is None else len(np.unique(groups))
+    if n_groups < 2:
+        raise DataError(
+            f"fold '{fold.name}': the training part is one run or stimulus, so nothing can be "
+            "held out to choose the decoder's settings. Use more runs or stimuli."
+        )
+    return groups, n_groups
+
+
+def check_inputs(voxels: VoxelSet, embeddings: Embeddings) -> None:
+    """Refuse stimuli without an embedding, and test stimuli that were trained on."""
     shown = np.concatenate(
         [part.stimulus_id for fold in voxels.folds for part in (fold.train, fold.test)]
     )
@@ -223,30 +244,40 @@ def _fit_fold(
     fold: Fold,
     embeddings: Embeddings,
     *,
-    config: Config,
+    config: SingleConfig,
     seed: int,
     store: Store | None,
+    bands: np.ndarray | None,
 ) -> FoldDecoder:
     train = fold.train
     targets = embeddings.vectors[embeddings.rows(train.stimulus_id)]
-    groups = inner_groups(fold, voxels.unit)
-    n_groups = len(train.data) if groups is None else len(np.unique(groups))
-    if n_groups < 2:
-        raise DataError(
-            f"fold '{fold.name}': the training part is one run or stimulus, so nothing can be "
-            "held out to choose the decoder's settings. Use more runs or stimuli."
-        )
+    groups, n_groups = check_groups(fold, voxels.unit)
     labels = (voxels.subject, voxels.roi, voxels.split, fold.name, config.name)
     estimator = make_estimator(
-        config, n_groups=n_groups, seed=derive_seed(seed, "decode", *labels) % 2**31
+        config,
+        n_groups=n_groups,
+        seed=derive_seed(seed, "decode", *labels) % 2**31,
+        bands=None if bands is None else bands[fold.voxel_index],
     )
-    shown: dict[str, Any] = {} if config.kind == "ridge" else {"stimuli": train.stimulus_id}
+    shown: dict[str, Any] = {}
+    if config.kind not in CLOSED_FORM:
+        shown["stimuli"] = train.stimulus_id
     if config.kind == "ridge" and config.weight_by_repeats:
         shown["sample_weight"] = train.n_repeats
     if config.kind == "mlp" and store is not None:
         shown["store"] = store.part(fold.name)
     estimator.fit(train.data, targets, groups=groups, **shown)
     gain, offset = fit_calibration(estimator.out_of_fold_, targets, method=config.calibration)
+    held = estimator.out_of_fold_
+    if config.calibration == "transductive":
+        held = standardise(held)
+    shares = pairwise_shares(
+        apply_calibration(held, gain, offset),
+        targets,
+        train.stimulus_id,
+        max_gallery=MAX_GALLERY,
+    )
+    found = _report(estimator, targets, n_groups=n_groups, gain=gain)
     return FoldDecoder(
         fold=fold.name,
         voxel_index=fold.voxel_index,
@@ -256,26 +287,26 @@ def _fit_fold(
         gain=gain,
         offset=offset,
         seen=np.union1d(fold.seen, train.stimulus_id),
-        info=_report(estimator, targets, n_groups=n_groups, gain=gain),
+        info=found | {"out_of_fold_pairwise": mean_of_known(shares)},
     )
 
 
-def make_estimator(config: Config, *, n_groups: int, seed: int) -> Estimator:
+def make_estimator(
+    config: SingleConfig, *, n_groups: int, seed: int, bands: np.ndarray | None = None
+) -> Estimator:
     """Build the unfitted estimator of a config; inner folds are at most the groups."""
-    options = config.model_dump(exclude={"name", "kind", "calibration", "weight_by_repeats"})
-    if config.kind in LINEAR:
+    if config.kind in CLOSED_FORM:
+        return closed_form_estimator(config, n_groups=n_groups, seed=seed, bands=bands)
+    options = config.model_dump(exclude={"name", "kind", "calibration"})
+    # Closed forms should not wait for torch.
+    if config.kind == "contrastive":
+        from braindecode_clip.decode.contrastive import ContrastiveDecoder
+
         grid = config.alphas
         options |= {
             "alphas": np.geomspace(grid.low, grid.high, grid.count),
             "cv": min(config.cv, n_groups),
         }
-    if config.kind == "ridge":
-        shared = None if config.alpha_groups == "dimension" else config.alpha_groups
-        return RidgeDecoder(**options | {"alpha_groups": shared}, out_of_fold=True)
-    # Ridge alone should not wait for torch.
-    if config.kind == "contrastive":
-        from braindecode_clip.decode.contrastive import ContrastiveDecoder
-
         return ContrastiveDecoder(**options, random_state=seed)
     from braindecode_clip.decode.mlp import MLPDecoder
 
@@ -297,11 +328,12 @@ def _report(
         "out_of_fold_r2": float(1 - residual / total) if total > 0 else 0.0,
         "mean_gain": float(gain.mean()),
     }
+    if isinstance(estimator, ClosedForm):
+        return found | closed_form_report(estimator)
     if hasattr(estimator, "alpha_"):
-        if hasattr(estimator, "best_epoch_"):
-            found["best_epochs"] = [int(estimator.best_epoch_)]
         low, middle, high = np.quantile(estimator.alpha_, [0, 0.5, 1])
         return found | {
+            "best_epochs": [int(estimator.best_epoch_)],
             "alpha_min": float(low),
             "alpha_median": float(middle),
             "alpha_max": float(high),

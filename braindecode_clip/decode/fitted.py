@@ -10,17 +10,23 @@ import numpy as np
 
 from braindecode_clip.artifacts import VoxelSpace
 from braindecode_clip.checks import Problems
-from braindecode_clip.decode.calibrate import apply_calibration
-from braindecode_clip.decode.ridge import RidgeDecoder
+from braindecode_clip.config.decoders import SECTIONS
+from braindecode_clip.decode.calibrate import apply_calibration, standardise
+from braindecode_clip.decode.kinds import (
+    CLOSED_FORM,
+    ClosedForm,
+    closed_form_arrays,
+    predict_closed_form,
+)
 from braindecode_clip.errors import ArtifactError
 
 if TYPE_CHECKING:
     from braindecode_clip.decode.contrastive import ContrastiveDecoder
     from braindecode_clip.decode.mlp import MLPDecoder
 
-KINDS = ("ridge", "contrastive", "mlp", "ensemble", "shared")
-#: Kinds that predict with ``coef`` and ``intercept``.
-LINEAR = ("ridge", "contrastive", "shared")
+KINDS = tuple(SECTIONS)
+#: Kinds that predict with ``coef`` and ``intercept`` and have no report of a grid.
+LINEAR = ("contrastive", "shared")
 
 
 @dataclass(frozen=True)
@@ -50,13 +56,15 @@ class FoldDecoder:
         Scaling of those columns, fitted on train.
     arrays : tuple of NamedArray
         Ridge: coef (n_kept, n_dims), intercept, alpha (n_dims,), alphas (n_alphas,), cv_mse
-        (n_alphas, n_dims). Contrastive: coef, intercept, alpha. Shared: coef, intercept, alpha
+        (n_alphas, n_dims), and what else :func:`braindecode_clip.decode.kinds.closed_form_arrays`
+        lists. Contrastive: coef, intercept, alpha. Shared: coef, intercept, alpha
         (n_components,). MLP: means, scales and the parameters of every member. All but shared:
         out_of_fold (n, n_dims) and out_of_fold_rows (n,), predictions of training rows by models
         that had not seen them. Ensemble: weights (n_members,), and the arrays of member i as
         ``i/name``.
     gain, offset : ndarray (n_dims,) float32
-        Calibration of the predictions.
+        Calibration of the predictions. With calibration "transductive": standard deviation and
+        mean of the training targets, for predictions that are standardised before.
     seen : ndarray (n,) str
         Stimuli that anything of it was fitted on.
     info : dict
@@ -124,8 +132,15 @@ class FittedDecoder:
             problems.add("no folds.")
         problems.raise_if_any(ArtifactError)
 
+    @property
+    def transductive(self) -> bool:
+        """Whether predictions are standardised with their own statistics."""
+        return self.options.get("calibration") == "transductive"
 
-def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.ndarray:
+
+def predict_samples(
+    decoder: FoldDecoder, X: np.ndarray, *, kind: str, transductive: bool = False
+) -> np.ndarray:
     """Predict with a stored decoder.
 
     Parameters
@@ -135,6 +150,8 @@ def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.nda
         Voxels of the fold, scaled with its statistics (``Fold.test.data``).
     kind : str
         :attr:`FittedDecoder.kind`.
+    transductive : bool, default False
+        :attr:`FittedDecoder.transductive`: each prediction then depends on all rows of X.
 
     Returns
     -------
@@ -151,15 +168,20 @@ def predict_samples(decoder: FoldDecoder, X: np.ndarray, *, kind: str) -> np.nda
             f"decoder of fold '{decoder.fold}': got {X.shape[1]} voxels, it was fitted on "
             f"{len(decoder.voxel_index)}. Pass the voxels that it was fitted on."
         )
+    arrays = {item.name: item.data for item in decoder.arrays}
     if kind == "ensemble":
         raw = _predict_members(decoder, X)
     elif kind in LINEAR:
-        raw = X @ decoder.array("coef") + decoder.array("intercept")
+        raw = X @ arrays["coef"] + arrays["intercept"]
+    elif kind in CLOSED_FORM:
+        raw = predict_closed_form(arrays, X)
     else:
         # Ridge alone should not wait for torch.
         from braindecode_clip.decode.mlp import predict_from_arrays
 
-        raw = predict_from_arrays({item.name: item.data for item in decoder.arrays}, X)
+        raw = predict_from_arrays(arrays, X)
+    if transductive:
+        raw = standardise(raw)
     return apply_calibration(raw, decoder.gain, decoder.offset)
 
 
@@ -189,19 +211,11 @@ def held_out_arrays(out_of_fold: np.ndarray) -> tuple[NamedArray, ...]:
     )
 
 
-def named_arrays(
-    estimator: RidgeDecoder | ContrastiveDecoder | MLPDecoder,
-) -> tuple[NamedArray, ...]:
-    """Return all arrays that a fitted estimator needs to predict, and ridge's curves."""
+def named_arrays(estimator: ClosedForm | ContrastiveDecoder | MLPDecoder) -> tuple[NamedArray, ...]:
+    """Return all arrays that a fitted estimator needs to predict, and its curves."""
     found: Mapping[str, np.ndarray]
-    if isinstance(estimator, RidgeDecoder):
-        found = {
-            "coef": estimator.coef_,
-            "intercept": estimator.intercept_,
-            "alpha": estimator.alpha_,
-            "alphas": np.asarray(estimator.alphas, dtype=np.float64),
-            "cv_mse": estimator.cv_mse_,
-        }
+    if isinstance(estimator, ClosedForm):
+        found = closed_form_arrays(estimator)
     elif hasattr(estimator, "coef_"):
         found = {
             "coef": estimator.coef_,

@@ -53,6 +53,12 @@ def design_notes(
             f"{where}: whole runs are held out, and the stimuli tested on were also trained on. "
             "The scores tell known stimuli apart; they say nothing about new ones."
         )
+    if predictions.info.get("calibration") == "transductive":
+        notes.append(
+            f"decoder {predictions.info.get('decoder', '')}: transductive. Its predictions were "
+            "standardised with their own mean and spread over the test set, so a trial's score "
+            "depends on the other test trials."
+        )
     if n_clusters < 2:
         notes.append(f"{where}: all samples belong to one of the {drawn}, so no interval.")
     elif n_clusters < FEW_CLUSTERS:

@@ -97,6 +97,9 @@ class Inputs:
         One for each run.
     stimuli : DataFrame
         Columns stimulus_id, image (path or ""), caption; empty without a table.
+    decoding : dict
+        Tables by name: "comparison" of decoders, "bottleneck" and "importance"; empty where not
+        measured.
     jobs : DataFrame
         Columns rule, job, seconds, cpu_s, max_mb; one row a benchmark file.
     provenance : list of dict
@@ -114,5 +117,6 @@ class Inputs:
     backgrounds: dict[str, tuple[np.ndarray, np.ndarray]]
     quality: list[RunQuality]
     stimuli: pd.DataFrame
+    decoding: dict[str, pd.DataFrame]
     jobs: pd.DataFrame
     provenance: list[dict[str, Any]]

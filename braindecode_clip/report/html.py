@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from braindecode_clip import __version__
 from braindecode_clip.artifacts import Retrieval
-from braindecode_clip.report import maps, quality, records, sections, tables
+from braindecode_clip.report import decoding, maps, quality, records, sections, tables
 from braindecode_clip.report.content import CONDITION, Inputs
 from braindecode_clip.report.examples import Example, choose_examples, confusion
 from braindecode_clip.report.headline import headlines
@@ -59,6 +59,7 @@ def build_page(inputs: Inputs) -> str:
         "resampled": " or ".join(dict.fromkeys(map(str, inputs.metrics["resampled"]))),
         "level": interval_level(inputs.metrics),
         "accuracy": sections.accuracy_blocks(inputs, order, studio),
+        "decoding": decoding.decoding_tables(inputs.decoding, order),
         "metric_tables": _metric_tables(inputs, order),
         "definitions": tables.definitions(inputs.metrics),
         "galleries": _galleries(chosen, pictures, inputs, order),

@@ -33,6 +33,9 @@ LIST_KEYS = {
     "benchmarks",
     "decoders",
     "quality",
+    "comparison",
+    "bottleneck",
+    "importance",
 }
 MAP_KINDS = ("reliability", "noise_ceiling", "pattern")
 
@@ -45,7 +48,8 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
     study : StudyConfig
     listing : mapping
         Keys metrics, retrievals, reverse, voxels, maps, backgrounds, stimuli, benchmarks,
-        decoders, quality; each but ``metrics`` may be absent or empty.
+        decoders, quality, comparison, bottleneck, importance; each but ``metrics`` may be
+        absent or empty.
     where : str
         Where the list comes from; it heads messages.
 
@@ -70,6 +74,11 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
     backgrounds = reader.backgrounds(listing.get("backgrounds") or {})
     quality = reader.artifacts(listing.get("quality") or [], RunQuality)
     stimuli = reader.stimuli(listing.get("stimuli"))
+    decoding = {
+        "comparison": reader.tables(filter(None, [listing.get("comparison")])),
+        "bottleneck": reader.tables(listing.get("bottleneck") or []),
+        "importance": reader.tables(listing.get("importance") or []),
+    }
     jobs = reader.jobs(listing.get("benchmarks") or [])
     reader.provenance_of(listing.get("decoders") or [])
     reader.problems.raise_if_any()
@@ -85,6 +94,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         backgrounds=backgrounds,
         quality=quality,
         stimuli=stimuli,
+        decoding=decoding,
         jobs=jobs,
         provenance=reader.records,
     )
@@ -205,6 +215,12 @@ class _Reader:
         folder = Path(path).parent
         table["image"] = [str(folder / image) if image else "" for image in table["image"]]
         return table
+
+    def tables(self, paths: Iterable[str]) -> pd.DataFrame:
+        text = ["subject", "roi", "split", "encoder", "decoder", "gallery", "left_out"]
+        found = [self._try(lambda p: read_tsv(p, text=text), path) for path in paths]
+        known = [table for table in found if table is not None]
+        return pd.concat(known, ignore_index=True) if known else pd.DataFrame()
 
     def jobs(self, paths: Iterable[str]) -> pd.DataFrame:
         rows = []

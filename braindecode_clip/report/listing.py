@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from braindecode_clip.config.study import StudyConfig
-from braindecode_clip.datasets.layout import FIT, MATRIX, RANKING, result_path
+from braindecode_clip.datasets.layout import (
+    FIT,
+    MATRIX,
+    RANKING,
+    TARGETS,
+    comparison_path,
+    result_path,
+)
 
 
 def list_results(
@@ -81,6 +88,13 @@ def list_results(
         "reverse": every("reverse", RANKING),
         "voxels": every("voxels", MATRIX),
         "decoders": every("decoder", FIT),
+        "comparison": comparison_path(results),
+        "bottleneck": every("bottleneck", TARGETS) if study.bottleneck.enabled else [],
+        "importance": [
+            path
+            for path in (every("importance", FIT) if study.importance.enabled else [])
+            if f"_roi-{study.importance.roi}_" in path
+        ],
         "maps": patterns,
         "quality": [
             str(path)

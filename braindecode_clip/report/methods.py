@@ -20,6 +20,7 @@ from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.config.voxels import SplitConfig
 from braindecode_clip.report.content import Counts, Inputs
 from braindecode_clip.report.methods_betas import betas_sentences
+from braindecode_clip.report.methods_decode import describe_linear
 from braindecode_clip.report.numbers import THIN, count, percent, plain
 from braindecode_clip.report.results import Order
 from braindecode_clip.report.sources import Citations
@@ -32,6 +33,9 @@ _CALIBRATIONS = {
     "out-of-fold training predictions the variance of their targets.",
     "least_squares": "Predictions were scaled by the gain of least squared error for each "
     "dimension, fitted on out-of-fold training predictions.",
+    "transductive": "These predictions were standardised with the mean and spread of the test "
+    "predictions and given those of the training targets; this is transductive, as it uses the "
+    "test set.",
 }
 
 
@@ -255,7 +259,8 @@ def _targets(encoder: EncoderConfig, cite: Citations) -> str:
 def _decoders(study: StudyConfig, cite: Citations) -> list[str]:
     sentences = []
     for decoder in study.decoders:
-        sentences += [_DESCRIBED[type(decoder)](decoder, cite), _CALIBRATIONS[decoder.calibration]]
+        describe = _DESCRIBED.get(type(decoder), describe_linear)
+        sentences += [describe(decoder, cite), _CALIBRATIONS[decoder.calibration]]
     return [sentence for sentence in dict.fromkeys(sentences) if sentence]
 
 

@@ -16,6 +16,11 @@ SOURCES = {
     "NeuroImage 9(4):416–429. doi:10.1006/nimg.1998.0419",
     "haufe": "Haufe S et al. (2014). On the interpretation of weight vectors of linear models in "
     "multivariate neuroimaging. NeuroImage 87:96–110. doi:10.1016/j.neuroimage.2013.10.067",
+    "reduced_rank": "Mukherjee A, Zhu J (2011). Reduced rank ridge regression and its kernel "
+    "extensions. Statistical Analysis and Data Mining 4(6):612–622. doi:10.1002/sam.10138",
+    "banded": "Dupré la Tour T, Eickenberg M, Nunez-Elizalde AO, Gallant JL (2022). Feature-space "
+    "selection with banded ridge regression. NeuroImage 264:119728. "
+    "doi:10.1016/j.neuroimage.2022.119728",
     "ridge": "Hoerl AE, Kennard RW (1970). Ridge regression: biased estimation for nonorthogonal "
     "problems. Technometrics 12(1):55–67. doi:10.1080/00401706.1970.10488634",
     "kamitani": "Horikawa T, Kamitani Y (2017). Generic decoding of seen and imagined objects "

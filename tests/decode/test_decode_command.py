@@ -102,7 +102,7 @@ def test_picture_in_train_and_test(files, tmp_path, picture_set, toy, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ("{kind: forest}", "'kind' is 'forest', expected one of ridge, contrastive, mlp, ensemble"),
+        ("{kind: forest}", "'kind' is 'forest', expected one of ridge, contrastive, mlp, banded"),
         ("{kind: ridge, alpha: 3}", "Did you mean 'alphas'?"),
         ("{kind: ridge, alphas: {low: 10, high: 1}}", "below 'low'"),
         ("{kind: mlp, contrastive: 0}", "must be above 0"),

@@ -261,9 +261,7 @@ def test_stored_decoder_refuses_pictures_that_it_was_trained_on(
 
 
 def test_artefact_checks_itself(fitted):
-    with pytest.raises(
-        ArtifactError, match="expected one of ridge, contrastive, mlp, ensemble, shared"
-    ):
+    with pytest.raises(ArtifactError, match="expected one of ridge, contrastive, mlp, banded"):
         dataclasses.replace(fitted, kind="tree")
     with pytest.raises(ArtifactError, match="no folds"):
         dataclasses.replace(fitted, folds=())

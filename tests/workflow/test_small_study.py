@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from braindecode_clip.io.hdf5 import read_provenance
+from braindecode_clip.io.tables import read_tsv
 
 TINY = str(Path(__file__).with_name("tiny.yaml"))
 ARGUMENTS = ("--configfile", "config/demo.yaml", TINY)
@@ -23,6 +24,7 @@ STAGES = [
     "interpret",
     "report",
     "quality",
+    "compare",
 ]
 
 
@@ -93,8 +95,8 @@ def test_a_second_run_does_nothing(finished: Path, snakemake) -> None:
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
-        ("evaluate", {"evaluate", "report"}),
-        ("decode", {"decode", "retrieve", "evaluate", "interpret", "report"}),
+        ("evaluate", {"evaluate", "compare", "report"}),
+        ("decode", {"decode", "retrieve", "evaluate", "compare", "interpret", "report"}),
         ("betas", set(STAGES) - {"preprocess"}),
         ("quality", {"quality", "report"}),
         ("report", {"report"}),
@@ -119,7 +121,36 @@ def test_an_edit_reruns_its_stage_and_what_follows(
 
 
 def test_an_option_reruns_its_stage_and_what_follows(finished: Path, snakemake) -> None:
-    assert planned(snakemake, "--config", "evaluate={n_bootstrap: 300}") == {"evaluate", "report"}
+    assert planned(snakemake, "--config", "evaluate={n_bootstrap: 300}") == {
+        "evaluate",
+        "compare",
+        "report",
+    }
+
+
+def test_decoders_are_compared(finished: Path) -> None:
+    table = read_tsv(finished / "compare/compare.tsv")
+    assert sorted(table["decoder"]) == ["mlp", "ridge"]
+    best = table["validation_pairwise"].idxmax()
+    assert table["best"].astype(str).tolist() == [str(i == best) for i in range(2)]
+    assert "Best on validation" in (finished / "report/report.html").read_text()
+
+
+@pytest.mark.slow
+def test_bands_bottleneck_and_importance_on_request(finished: Path, snakemake) -> None:
+    extras = str(Path(__file__).with_name("extras.yaml"))
+    done = snakemake("--configfile", "config/demo.yaml", TINY, extras)
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = finished.parent / "extras"
+    curves = [read_tsv(path) for path in sorted(results.glob("bottleneck/sub-01/*.tsv"))]
+    assert [set(curve["rank"]) for curve in curves] == [{0, 1, 4}] * 3
+    (path,) = results.glob("importance/sub-01/*.tsv")
+    table = read_tsv(path)
+    assert list(table["left_out"])[1:] == ["early", "higher"]
+    assert set(table["roi"]) == {"visual"} and set(table["decoder"]) == {"banded"}
+    page = (results / "report/report.html").read_text()
+    assert "Bottleneck: identification" in page and "Leave one ROI out" in page
+    assert "banded ridge regression" in page
 
 
 def test_a_study_without_choices_tunes_nothing(finished: Path, snakemake) -> None:

@@ -10,6 +10,8 @@ from braindecode_clip.datasets.layout import (
     KEYS,
     MATRIX,
     RANKING,
+    TARGETS,
+    comparison_path,
     embeddings_path,
     label_stem,
     result_path,
@@ -146,6 +148,11 @@ def roi_masks(wildcards):
     """The mask of one ROI of one subject; for GIFTI one for each hemisphere."""
     pattern = ROIS[wildcards.roi].mask
     return [f"{ROOT}/{mask}" for mask in fill_hemispheres(pattern, subject=wildcards.subject)]
+
+
+def voxels_of(wildcards, rois):
+    """The voxels of other ROIs of the same subject and split."""
+    return [result("voxels").format(**{**wildcards, "roi": roi}) for roi in rois]
 
 
 def optional(path):

@@ -3,6 +3,9 @@ rule decode:
         voxels=result("voxels"),
         embeddings=EMBEDDINGS,
         members=member_decoders,
+        bands=lambda wildcards: voxels_of(
+            wildcards, getattr(DECODERS[wildcards.decoder], "bands", [])
+        ),
     output:
         predictions=result("predictions"),
         decoder=result("decoder"),
@@ -20,13 +23,14 @@ rule decode:
     params:
         code=code("decode"),
         members=lambda wildcards, input: each("--member", input.get("members", [])),
+        bands=lambda wildcards, input: each("--band", input.bands),
         options=lambda wildcards: as_json(DECODERS[wildcards.decoder]),
         seed=STUDY.seed,
         # Undeclared: Snakemake deletes the outputs of a failed job, and a retry goes on from here.
         state=side_file(f"{RESULTS}/decode-state", "decode", FIT, "d"),
     shell:
         "braindecode-clip decode --voxels {input.voxels:q} --embeddings {input.embeddings:q}"
-        " {params.members}"
+        " {params.members} {params.bands}"
         " --options {params.options:q} --seed {params.seed} --state {params.state:q} --out {output.predictions:q}"
         " --out-decoder {output.decoder:q} > {log:q} 2>&1"
 
