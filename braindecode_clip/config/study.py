@@ -88,6 +88,11 @@ class StudyConfig(Section):
     interpret: InterpretConfig = Field(default_factory=InterpretConfig, description="Maps.")
     report: ReportConfig = Field(default_factory=ReportConfig, description="The HTML page.")
 
+    @property
+    def single_decoders(self) -> list[str]:
+        """Names of the decoders that are fitted on one subject, and on no other decoder."""
+        return [item.name for item in self.decoders if item.kind not in ("ensemble", "shared")]
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> StudyConfig:
         for section in ("rois", "splits", "encoders", "decoders", "galleries"):

@@ -94,6 +94,7 @@ def list_results(
             path
             for path in (every("importance", FIT) if study.importance.enabled else [])
             if f"_roi-{study.importance.roi}_" in path
+            and any(f"_dec-{name}_" in path for name in study.single_decoders)
         ],
         "maps": patterns,
         "quality": [

@@ -176,6 +176,16 @@ def test_the_best_decoder_is_chosen_on_validation_never_on_test(fitted):
     assert table["transductive"].tolist() == [False] * 5 + [True]
 
 
+def test_a_decoder_without_validation_is_never_chosen(fitted):
+    unknown = variant(fitted, validation=np.nan, name="shared")
+    decoders = [unknown, variant(fitted, validation=0.55, name="a")]
+    scores = [row for item in decoders for row in scored(item, pairwise=0.9)]
+    table = compare_decoders(decoders, scores)
+    assert table.set_index("decoder")["best"].to_dict() == {"shared": False, "a": True}
+    alone = compare_decoders([unknown], scored(unknown, pairwise=0.9))
+    assert not alone["best"].any()
+
+
 def test_importance_needs_names():
     with pytest.raises(ValidationError, match="needs the joint ROI"):
         ImportanceConfig(enabled=True)

@@ -243,6 +243,14 @@ def every(pattern):
     return expand(pattern, **LABELS, gallery=GALLERIES)
 
 
+def importance_tables():
+    """The tables of the joint ROI, for decoders that can be fitted again by themselves."""
+    if not STUDY.importance.enabled:
+        return []
+    labels = {"roi": [STUDY.importance.roi], "decoder": STUDY.single_decoders}
+    return expand(result("importance"), **{**LABELS, **labels})
+
+
 def curves():
     """The calibration curves of all subjects, where the study asks for them."""
     if not STUDY.calibration_curve.enabled:

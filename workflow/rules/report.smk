@@ -7,15 +7,7 @@ rule report:
         decoders=every(result("decoder")),
         comparison=comparison_path(RESULTS),
         bottleneck=every(result("bottleneck")) if STUDY.bottleneck.enabled else [],
-        importance=(
-            [
-                path
-                for path in every(result("importance"))
-                if f"_roi-{STUDY.importance.roi}_" in path
-            ]
-            if STUDY.importance.enabled
-            else []
-        ),
+        importance=importance_tables(),
         reliability=every(result("reliability")),
         noise_ceiling=every(result("noise_ceiling")),
         pattern=every(result("pattern")),
