@@ -26,6 +26,7 @@ LIBRARIES = (
     "nilearn",
     "open-clip-torch",
     "h5py",
+    "SimpleITK",
 )
 
 
