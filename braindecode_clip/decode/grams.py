@@ -49,9 +49,13 @@ class GramRoute(BlockRoute):
         self.prepare(filters, base=0.0, sign=1.0)
         self.targets, self.projected = targets, targets @ self.factor
 
+    def coordinates(self) -> np.ndarray:
+        """See :meth:`BlockRoute.coordinates`."""
+        return self.targets.astype(np.float64, copy=False) @ self.vectors
+
     def dual_at(self, best: np.ndarray) -> np.ndarray:
         """Return ``(C K C + α_t I)⁻¹ y_t``; (n_rows, n_targets) float64, columns add up to 0."""
-        scaled = self.targets.astype(np.float64, copy=False) @ self.vectors
+        scaled = self.coordinates()
         scaled /= self.values + self.alphas[best, None]
         return self.vectors @ scaled.T
 

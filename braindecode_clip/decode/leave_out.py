@@ -17,6 +17,7 @@ that the intercept adds; without an intercept it is None.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -49,7 +50,7 @@ class NotPositiveError(ArithmeticError):
     """A block of the residual matrix is singular in the working precision."""
 
 
-class BlockRoute:
+class BlockRoute(ABC):
     """Residuals from ``A_FF`` and ``(A Y)_F`` with ``A = base · C + sign · L diag(f_α) Lᵀ``.
 
     ``C`` is ``I - uuᵀ``. A subclass sets ``factor`` (``L``, of shape (n_rows, m), in the working
@@ -179,9 +180,9 @@ class BlockRoute:
         size = np.square(shrunk) @ squares.T + beyond
         return n_rows**2 * size / np.square(shrunk.sum(axis=1) + max(free, 0))[:, None]
 
+    @abstractmethod
     def coordinates(self) -> np.ndarray:
         """Return the targets on the left singular vectors of X; (n_targets, m) float64."""
-        raise NotImplementedError
 
     def _leverage_of_intercept(self) -> np.ndarray | float:
         return 0.0 if self.direction is None else np.square(self.direction)
