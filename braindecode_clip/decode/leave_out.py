@@ -103,7 +103,7 @@ class BlockRoute(ABC):
             for i, (lower, right) in enumerate(zip(factors, sides, strict=True)):
                 if base is not None:
                     right += base
-                errors = _solve(lower, right)
+                errors = solve(lower, right)
                 total[i, part] = np.einsum("tf,tf->t", errors, errors)
         return total
 
@@ -133,7 +133,7 @@ class BlockRoute(ABC):
             right = self.sign * (self.projected[part] * self.filters[i]) @ factor.T
             if self.base:
                 right += self.base * self.targets[np.ix_(part, rows)]
-            errors[part] = _solve(lower, right)
+            errors[part] = solve(lower, right)
         return errors
 
     def leave_one_out_errors(self) -> np.ndarray:
@@ -328,8 +328,8 @@ def products(left: np.ndarray, right: Sequence[Part]) -> np.ndarray:
     return pieces.reshape(len(right), -1)
 
 
-def _solve(lower: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve for every row of ``right`` (n_targets, n_fold), which is overwritten."""
+def solve(lower: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Solve ``L Lᵀ x = r`` for every row of ``right`` (n_targets, n_fold), which is overwritten."""
     (potrs,) = scipy.linalg.get_lapack_funcs(("potrs",), (lower,))
     solution, _ = potrs(lower, right.T, lower=1, overwrite_b=1)
     return solution.T

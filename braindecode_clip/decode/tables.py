@@ -43,12 +43,21 @@ class VoxelTable:
         self.data, self.mean, self.root = data, mean, root
         self.shape: tuple[int, int] = tuple(data.shape)
 
+    @property
+    def direction(self) -> np.ndarray:
+        """The unit vector along the roots of the weights, along which an intercept moves rows."""
+        root = np.ones(self.shape[0]) if self.root is None else self.root
+        return root / np.linalg.norm(root)
+
     def columns(self, dtype: Any = np.float64) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield blocks of columns, centred in float64, as ``dtype``; (n_rows, n_block)."""
+        """Yield blocks of columns, centred, as ``dtype``; (n_rows, n_block)."""
         for part in slices(self.shape[1], bytes_each=8 * self.shape[0]):
             values = np.asarray(self.data[:, part])
             block = np.empty(values.shape, dtype=dtype)
-            np.subtract(values, self.mean[part], out=block, casting="same_kind")
+            # A mean in float32 moves a column by a constant, of which no result depends: the
+            # intercept takes it up. Mixed types would take several times longer.
+            mean = self.mean[part].astype(block.dtype)
+            np.subtract(values, mean, out=block, casting="same_kind")
             if self.root is not None:
                 block *= self.root[:, None].astype(dtype)
             yield part, block

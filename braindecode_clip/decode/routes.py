@@ -1,0 +1,62 @@
+"""Which way the held-out residuals of ridge regression are computed, by device, shape and dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from braindecode_clip.decode.downdate import Route, choose_route
+from braindecode_clip.decode.leave_out import DualRoute, PrimalRoute
+from braindecode_clip.decode.pole_route import PoleRoute
+from braindecode_clip.decode.ridge_torch import TorchRoute
+
+AnyRoute = Route | PoleRoute | TorchRoute
+
+
+def list_routes(
+    shape: tuple[int, int],
+    *,
+    n_targets: int | None,
+    fold_sizes: Sequence[int] | None,
+    n_alphas: int,
+    dtype: np.dtype,
+    device: str | None,
+) -> list[tuple[Callable[..., AnyRoute], np.dtype]]:
+    """List ways and working dtypes, fastest first; a later one serves where an earlier cannot.
+
+    Parameters
+    ----------
+    shape : (n_rows, n_voxels)
+    n_targets : int or None
+        None where the targets come in several blocks.
+    fold_sizes : sequence of int or None
+        None for validation without folds.
+    n_alphas : int
+    dtype : dtype
+        Of the data.
+    device : str or None
+        Device of torch; None for NumPy.
+
+    Returns
+    -------
+    list of (callable, dtype)
+        To be called with ``table, direction=, alphas=, folds=, dtype=``.
+    """
+    double = np.dtype(np.float64)
+    if device is not None:
+        kind: Callable[..., AnyRoute] = partial(TorchRoute, device=device)
+        return [(kind, dtype), (kind, double)]
+    n_rows, n_voxels = shape
+    if fold_sizes is None:
+        kind = DualRoute if n_rows <= n_voxels else PrimalRoute
+        return [(kind, dtype), (kind, double)]
+    kind = choose_route(n_rows, n_voxels, fold_sizes=fold_sizes, n_alphas=n_alphas)
+    routes: list[tuple[Callable[..., AnyRoute], np.dtype]] = [(kind, dtype), (kind, double)]
+    one_block = dtype == np.float32 and n_targets is not None
+    if one_block and PoleRoute.serves(
+        n_rows, n_voxels, n_targets=n_targets or 0, n_alphas=n_alphas
+    ):
+        routes.insert(0, (PoleRoute, dtype))
+    return routes
