@@ -8,6 +8,7 @@ python benchmarks/single_trials.py [--quick] [--repeats N] [--out FILE.json]
 
 from __future__ import annotations
 
+import os
 import warnings
 from itertools import pairwise
 
@@ -137,27 +138,29 @@ def main() -> None:
     def ours() -> np.ndarray:
         return estimate_single_trials(signals, events, tr_s=TR_S, confounds=confounds).data
 
-    figures = side_by_side(
-        {
-            "braindecode_clip, one operator": ours,
-            "nilearn run_glm on the array, one model a trial": lambda: glms_on_the_array(
-                signals, events, confounds
-            ),
-            "nilearn FirstLevelModel, one model a trial": lambda: first_level_models(
-                image, mask, events, confounds
-            ),
-        },
-        repeats=arguments.repeats,
-    )
+    competitors = {
+        "braindecode_clip, one operator": ours,
+        "nilearn run_glm on the array, one model a trial": lambda: glms_on_the_array(
+            signals, events, confounds
+        ),
+        "nilearn FirstLevelModel, one model a trial": lambda: first_level_models(
+            image, mask, events, confounds
+        ),
+    }
+    figures = side_by_side(competitors, repeats=arguments.repeats)
+    n_cores = os.cpu_count() or 1
+    on_all = side_by_side(competitors, repeats=arguments.repeats, threads=n_cores)
     reference = glms_on_the_array(signals.astype(np.float64), events, confounds)
     error = float(np.linalg.norm(ours() - reference) / np.linalg.norm(reference))
     title = f"LSS of {n_trials} trials, {n_volumes} volumes x {np.prod(shape)} voxels, float32"
-    print_table(title, figures)
+    print_table(f"{title}, one thread", figures)
+    print_table(f"{title}, {n_cores} threads", on_all)
     print(f"relative difference from nilearn in float64: {error:.1e}")
     ar1 = with_ar1(
         signals, events, confounds, repeats=arguments.repeats, n_timed=2, n_compared=2048
     )
     content = {"title": title, "difference": error, "figures": figures, "ar1": ar1}
+    content["threads"] = {"n": n_cores, "figures": on_all}
     write_figures(arguments.out, content)
 
 

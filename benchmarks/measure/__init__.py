@@ -1,8 +1,9 @@
 """Side-by-side measurement: competitors take turns, and the median counts.
 
 Turns make a busy machine hit all competitors alike. Times are CPU seconds of this process, all
-threads together, with one BLAS thread, and seconds on the clock; memory is the peak of the
-resident set above what was resident before the call (Linux; elsewhere it stays empty).
+threads together, with one BLAS thread unless a script says otherwise, and seconds on the clock;
+memory is the peak of the resident set above what was resident before the call (Linux; elsewhere it
+stays empty).
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ def parse_arguments(description: str) -> argparse.Namespace:
 
 
 def side_by_side(
-    competitors: Mapping[str, Callable[[], object]], *, repeats: int
+    competitors: Mapping[str, Callable[[], object]], *, repeats: int, threads: int = 1
 ) -> dict[str, dict[str, float | None]]:
-    """Let every competitor run ``repeats`` times in turn.
+    """Let every competitor run ``repeats`` times in turn, with ``threads`` BLAS threads.
 
     Returns
     -------
     dict
-        Name to ``cpu_s`` (median), ``wall_s`` (median), ``ratio`` (of CPU to the first competitor),
-        ``memory_mb`` (largest).
+        Name to ``cpu_s`` (median), ``wall_s`` (median), ``ratio`` and ``wall_ratio`` (of CPU and
+        wall time to the first competitor), ``memory_mb`` (largest).
     """
     seconds: dict[str, list[float]] = {name: [] for name in competitors}
     clock: dict[str, list[float]] = {name: [] for name in competitors}
@@ -49,7 +50,7 @@ def side_by_side(
         for name, call in competitors.items():
             gc.collect()
             before = _reset_peak()
-            with threadpool_limits(1):
+            with threadpool_limits(threads):
                 start, begin = time.process_time(), time.perf_counter()
                 result = call()
                 clock[name].append(time.perf_counter() - begin)
@@ -58,11 +59,13 @@ def side_by_side(
                 memory[name].append((_status_kb("VmHWM") - before) / 1024)
             del result
     first = statistics.median(next(iter(seconds.values())))
+    first_wall = statistics.median(next(iter(clock.values())))
     return {
         name: {
             "cpu_s": statistics.median(seconds[name]),
             "wall_s": statistics.median(clock[name]),
             "ratio": statistics.median(seconds[name]) / first,
+            "wall_ratio": statistics.median(clock[name]) / first_wall,
             "memory_mb": max(memory[name]) if memory[name] else None,
         }
         for name in competitors
@@ -73,11 +76,13 @@ def print_table(title: str, figures: Mapping[str, Mapping[str, float | None]]) -
     """Print one line for each competitor."""
     print(f"\n{title}")
     width = max(map(len, figures))
-    print(f"{'':{width}}  {'CPU s':>9}  {'wall s':>9}  {'ratio':>8}  {'memory MB':>9}")
+    head = f"{'CPU s':>9}  {'wall s':>9}  {'ratio':>8}  {'wall ratio':>10}  {'memory MB':>9}"
+    print(f"{'':{width}}  {head}")
     for name, row in figures.items():
         memory = "" if row["memory_mb"] is None else f"{row['memory_mb']:.0f}"
         times = f"{row['cpu_s']:9.3f}  {row['wall_s']:9.3f}"
-        print(f"{name:{width}}  {times}  {row['ratio']:8.1f}  {memory:>9}")
+        ratios = f"{row['ratio']:8.1f}  {row['wall_ratio']:10.1f}"
+        print(f"{name:{width}}  {times}  {ratios}  {memory:>9}")
 
 
 def write_figures(path: Path | None, content: object) -> None:

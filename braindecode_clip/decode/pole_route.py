@@ -47,7 +47,7 @@ MOST_RESIDUAL = 1e-4
 #: Eigenvalues above this multiple of the bulk need more than float32 in the weights.
 LARGE = 50
 #: Bytes of the solutions at all poles, at most.
-SOLUTION_BYTES = 2**29
+SOLUTION_BYTES = 2**30
 
 
 class UnsuitableError(ArithmeticError):

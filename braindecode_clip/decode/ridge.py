@@ -18,7 +18,7 @@ from sklearn.utils.validation import (
 from braindecode_clip.decode.downdate import DowndateRoute
 from braindecode_clip.decode.folds import held_out_rows
 from braindecode_clip.decode.leave_out import NotPositiveError
-from braindecode_clip.decode.pole_route import UnsuitableError
+from braindecode_clip.decode.pole_route import PoleRoute, UnsuitableError
 from braindecode_clip.decode.ridge_torch import pick_device
 from braindecode_clip.decode.routes import AnyRoute, list_routes
 from braindecode_clip.decode.tables import (
@@ -187,10 +187,10 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         mean = column_means(X, root=root) if self.fit_intercept else np.zeros(X.shape[1])
         table = VoxelTable(X, mean=mean, root=root)
         dtype = np.dtype(np.float64 if X.dtype == np.float64 else np.float32)
-        parts = targets.parts(self.n_targets_batch or _batch(table.shape, dtype))
+        n_batch = self.n_targets_batch or _batch(table.shape, dtype)
         attempts = list_routes(
             table.shape,
-            n_targets=targets.n_targets if len(parts) == 1 else None,
+            n_targets=None if self.n_targets_batch else targets.n_targets,
             fold_sizes=[len(rows) for rows in folds] if self.validation == "kfold" else None,
             n_alphas=len(alphas),
             dtype=dtype,
@@ -198,6 +198,7 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         )
         direction = table.direction if self.fit_intercept else None
         for kind, work in attempts:
+            parts = targets.parts(targets.n_targets if kind is PoleRoute else n_batch)
             try:
                 route = kind(table, direction=direction, alphas=alphas, folds=folds, dtype=work)
                 errors, spread = self._all_errors(route, targets, parts=parts, dtype=work)

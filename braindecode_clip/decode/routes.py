@@ -30,7 +30,7 @@ def list_routes(
     ----------
     shape : (n_rows, n_voxels)
     n_targets : int or None
-        None where the targets come in several blocks.
+        None where they must be worked on in blocks.
     fold_sizes : sequence of int or None
         None for validation without folds.
     n_alphas : int
@@ -54,9 +54,7 @@ def list_routes(
         return [(kind, dtype), (kind, double)]
     kind = choose_route(n_rows, n_voxels, fold_sizes=fold_sizes, n_alphas=n_alphas)
     routes: list[tuple[Callable[..., AnyRoute], np.dtype]] = [(kind, dtype), (kind, double)]
-    one_block = dtype == np.float32 and n_targets is not None
-    if one_block and PoleRoute.serves(
-        n_rows, n_voxels, n_targets=n_targets or 0, n_alphas=n_alphas
-    ):
+    whole = dtype == np.float32 and n_targets is not None
+    if whole and PoleRoute.serves(n_rows, n_voxels, n_targets=n_targets or 0, n_alphas=n_alphas):
         routes.insert(0, (PoleRoute, dtype))
     return routes

@@ -193,7 +193,8 @@ def test_double_precision_is_refused():
         ((500, 9000, 10, 20), True),
         ((900, 800, 10, 20), False),
         ((900, 8000, 10, 1), False),
-        ((3000, 15724, 4000, 20), False),
+        ((3000, 15724, 4000, 20), True),
+        ((3000, 15724, 9000, 20), False),
     ],
 )
 def test_shapes_that_are_served(shape, served):
