@@ -40,6 +40,8 @@ N_CORRECTED = 128
 #: Ratio of the largest eigenvalue to the smallest plus penalty up to which the weights are made in
 #: float32; the predictions are then within about 3e-5 standard deviations of those of float64.
 NARROW_SPECTRUM = 5e3
+#: Relative rounding of coordinates on the eigenvectors up to which float32 makes them.
+SMALL_ROUNDING = 3e-5
 #: Pivots below this many roundings have lost the penalty: a row predicts itself.
 SMALL_PIVOT = 1000
 #: Columns of a factor, with filter values or filtered rows for them.
@@ -199,16 +201,19 @@ class BlockRoute(ABC):
         """Factor ``A_FF`` of every penalty; each (n_fold, n_fold) in LAPACK's order."""
         factor = self.factor[rows]
         n_rows = len(factor)
-        pieces = np.empty((len(parts), n_rows, n_rows), dtype=factor.dtype)
-        for piece, (columns, values) in zip(pieces, parts, strict=True):
+        n_pieces = len(parts) + bool(self.base)
+        pieces = np.empty((n_pieces, n_rows, n_rows), dtype=factor.dtype)
+        for piece, (columns, values) in zip(pieces, parts, strict=False):
             root = factor[:, columns] * np.sqrt(values)
             np.matmul(root, root.T, out=piece)
-        blocks = (combine @ pieces.reshape(len(parts), -1)).reshape(-1, n_rows, n_rows)
         if self.base:
             centring = np.eye(n_rows)
             if self.direction is not None:
                 centring -= np.outer(self.direction[rows], self.direction[rows])
-            blocks += self.base * centring.astype(blocks.dtype)
+            pieces[-1] = centring
+            base = np.full((len(combine), 1), self.base, dtype=combine.dtype)
+            combine = np.hstack([combine, base])
+        blocks = (combine @ pieces.reshape(n_pieces, -1)).reshape(-1, n_rows, n_rows)
         (potrf,) = scipy.linalg.get_lapack_funcs(("potrf",), (blocks,))
         eps, factors = np.finfo(blocks.dtype).eps, []
         for block in blocks:
@@ -293,8 +298,14 @@ class PrimalRoute(BlockRoute):
         self.alphas, self.folds = alphas, folds
         self.values, self.vectors = eigh(column_gram(table))
         self.factor = np.empty(table.shape, dtype=dtype)
+        # A product in float32 errs by its eps times the length of a row; where the shortest
+        # coordinate that counts is long enough, that is no more than storing it costs.
+        rounding = np.finfo(dtype).eps * np.sqrt(
+            self.values.sum() / max(self.values[0] + alphas.min(), np.finfo(np.float64).tiny)
+        )
+        vectors = self.vectors.astype(dtype) if rounding < SMALL_ROUNDING else self.vectors
         for part, block in table.rows():
-            self.factor[part] = block @ self.vectors
+            self.factor[part] = block.astype(vectors.dtype, copy=False) @ vectors
         self.prepare(1 / (self.values + alphas[:, None]), base=1.0, sign=-1.0)
 
     def load(self, targets: np.ndarray) -> None:
