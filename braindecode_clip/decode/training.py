@@ -110,6 +110,7 @@ class Training:
 
     def __init__(self, network: ResidualMLP, *, train: Rows, check: Rows, plan: Plan) -> None:
         self.network, self.train, self.check, self.plan = network, train, check, plan
+        network.project.bfloat16 = plan.bfloat16
         self._n_rows = len(torch.unique(train.stimuli)) if plan.draw else len(train.inputs)
         self._size = min(self._n_rows, max(2, min(plan.batch_size, self._n_rows // 4)))
         n_steps = max(1, self._n_rows // self._size)
@@ -165,7 +166,8 @@ class Training:
 
     def step(self, rows: torch.Tensor, *, tau: float, mixes: bool) -> None:
         """Take one step on some rows."""
-        self.optimizer.zero_grad(set_to_none=True)
+        # The layers add to gradients that stay allocated.
+        self.optimizer.zero_grad(set_to_none=False)
         self._loss(rows, tau=tau, mixes=mixes).backward()
         self.optimizer.step()
         self.schedule.step()
@@ -185,10 +187,8 @@ class Training:
         if mixes:
             mixture = draw_mixture(len(rows), beta=plan.mixco_beta, device=inputs.device)
             inputs = mixture.apply(inputs)
-        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=plan.bfloat16):
-            predicted = self.network(inputs)
         return loss_of(
-            predicted.float(),
+            self.network(inputs),
             self.train.targets[rows],
             weights=plan.weights,
             tau=tau,
