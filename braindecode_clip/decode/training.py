@@ -30,6 +30,9 @@ class Store(Protocol):
     def save(self, slot: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Replace what was saved, in one step."""
 
+    def remove(self) -> None:
+        """Delete all that was saved here and below."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -46,6 +49,7 @@ class Plan:
     draw : bool
         One repeat of every stimulus in an epoch.
     bfloat16 : bool
+        Round the factors of the first layer's products.
     n_tokens : int
     pooled : bool
     interval_s : float
