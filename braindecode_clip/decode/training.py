@@ -17,6 +17,9 @@ from braindecode_clip.logs import get_logger
 
 logger = get_logger(__name__)
 
+#: Seconds from one line on the progress to the next.
+TOLD_S = 30.0
+
 
 class Store(Protocol):
     """Where a fit keeps its state: named slots of arrays and JSON-able facts."""
@@ -284,9 +287,13 @@ def run_training(
     if found:
         training.restore(*found)
         logger.info("mlp: %s goes on after epoch %d", slot, training.epoch)
-    saved = time.monotonic()
+    saved = told = time.monotonic()
     while not training.finished:
         training.run_epoch()
+        if time.monotonic() - told >= TOLD_S:
+            told = time.monotonic()
+            most = training.plan.max_epochs
+            logger.info("mlp: %s: epoch %d of at most %d", slot, training.epoch, most)
         due = time.monotonic() - saved >= training.plan.interval_s
         if store and (due or training.finished):
             store.save(slot, *training.state())

@@ -162,6 +162,14 @@ def test_finished_folds_are_taken_up(model, toy, tmp_path, caplog):
     assert len(list(tmp_path.rglob("*.safetensors"))) == 3 + members
 
 
+def test_the_stage_hands_the_store_on(picture_set, toy, tmp_path):
+    store = TrainingState(tmp_path, key={})
+    decode(
+        picture_set, toy.embeddings(), config=ContrastiveConfig(max_epochs=2), seed=0, store=store
+    )
+    assert len(list(tmp_path.rglob("predicted.safetensors"))) == 5
+
+
 @pytest.fixture
 def decoders(picture_set, toy):
     configs = [

@@ -211,6 +211,7 @@ CHECKED = MLPDecoder(
     batch_size=32,
     max_epochs=30,
     n_members=1,
+    cv=2,
     random_state=0,
 )
 
