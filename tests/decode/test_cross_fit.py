@@ -1,6 +1,7 @@
 """Out-of-fold predictions of networks: what the held-out rows had a part in."""
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -71,6 +72,36 @@ def test_targets_of_a_fold_change_nothing_of_its_predictions(model, toy):
     np.testing.assert_allclose(*found[True], rtol=0, atol=1e-6)
     known = ~np.isnan(found[False][0]).any(axis=1)
     assert known.any() and np.abs(found[False][0] - found[False][1])[known].max() > 1e-4
+
+
+class Watched(MLPDecoder):
+    """Keeps what every fit was given, and the model."""
+
+    fits: ClassVar[list] = []
+
+    def fit(self, X, Y, groups=None, *, stimuli=None, store=None):
+        self.fits.append((self, np.asarray(X), groups, stimuli))
+        return super().fit(X, Y, groups, stimuli=stimuli, store=store)
+
+
+def test_networks_of_a_fold_know_the_groups_and_stimuli_of_the_others_alone(toy):
+    X, Y = toy.responses(np.arange(60)), toy.vectors[:60]
+    groups, stimuli = np.arange(60) // 5, np.arange(60) // 2
+    Watched.fits.clear()
+    model = Watched(**SMALL, cv=3).fit(X, Y, groups=groups, stimuli=stimuli)
+    parts = list(GroupKFold(3).split(X, groups=groups))
+    assert len(Watched.fits) == 4
+    assert len({item.random_state for item, *_ in Watched.fits[1:]}) == 3
+    for (fold, rows, given, shown), (train, held) in zip(Watched.fits[1:], parts, strict=True):
+        np.testing.assert_array_equal(rows, X[train])
+        np.testing.assert_array_equal(given, groups[train])
+        # Whole groups were held out to stop by.
+        stopped = ~np.isnan(fold.out_of_fold_).any(axis=1)
+        assert all(len(set(stopped[given == name])) == 1 for name in set(given))
+        same = shown[:, None] == shown
+        np.testing.assert_array_equal(same, stimuli[train][:, None] == stimuli[train])
+        expected = fold.predict(X[held]) - Y[train].mean(axis=0) + Y.mean(axis=0)
+        np.testing.assert_allclose(model.out_of_fold_[held], expected, atol=1e-6)
 
 
 def test_ridge_by_hand(toy):
