@@ -49,8 +49,8 @@ def decode(
     state: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of the state of an MLP's training: a run that was killed goes on where "
-            "it was, with the same result. Emptied at the end."
+            help="Folder of the state of the training (kinds mlp and contrastive): a run that was "
+            "killed goes on where it was, with the same result. Emptied at the end."
         ),
     ] = None,
 ) -> None:

@@ -141,6 +141,13 @@ class ContrastiveConfig(CalibratedSection):
     batch_size: int | None = Field(
         default=None, ge=2, description="Rows of a step. Default null: all."
     )
+    cross_fit: bool = Field(
+        default=True,
+        description="Make the out-of-fold predictions, by which calibration, ensembles and "
+        "`compare` go, with decoders whose choices (penalties, epoch, temperature) are made "
+        "without the fold. Default true, which costs one more fit for each fold; false is free and "
+        "optimistic.",
+    )
     max_epochs: int = Field(default=40, ge=0, description="Most epochs. Default 40.")
     patience: int = Field(
         default=10,
@@ -223,14 +230,26 @@ class MLPConfig(CalibratedSection):
         default=0.125,
         gt=0,
         lt=1,
-        description="Share of the training groups that a member holds out for early stopping "
-        "and calibration. Default 0.125.",
+        description="Share of the training groups that a member holds out to stop by. "
+        "Default 0.125.",
     )
     n_members: int = Field(
         default=3,
         ge=1,
         description="Networks whose predictions are averaged; each holds out another part of "
         "train. Default 3.",
+    )
+    cross_fit: bool = Field(
+        default=True,
+        description="Make the out-of-fold predictions, by which calibration, ensembles and "
+        "`compare` go, with networks that neither trained on the fold nor stopped by it. Default "
+        "true, which costs as much again as the fit for each fold of cv; false is free, and "
+        "optimistic: the rows then chose the epoch, and only some have a prediction.",
+    )
+    cv: int = Field(
+        default=5,
+        ge=2,
+        description="Folds of the cross-fit. Default 5; fewer where there are fewer groups.",
     )
     repeats: Literal["all", "draw", "average"] = Field(
         default="all",
@@ -246,7 +265,8 @@ class MLPConfig(CalibratedSection):
     )
     precision: Literal["float32", "bfloat16"] = Field(
         default="float32",
-        description="float32 (default), or bfloat16 for the products while training.",
+        description="float32 (default), or bfloat16 for the factors of the first layer's "
+        "products while training.",
     )
     calibration: Calibration = Field(default="spread", description=CALIBRATION)
 

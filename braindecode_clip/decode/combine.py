@@ -26,9 +26,9 @@ def combine(
 ) -> tuple[Predictions, FittedDecoder]:
     """Weight decoders by their out-of-fold predictions, and predict the test rows.
 
-    The members are copied into the ensemble, so its file stands alone. An out-of-fold
-    prediction of an MLP is that of the networks that held the row out, while a test row has the
-    mean of all: its weight is rather too small than too large.
+    The members are copied into the ensemble, so its file stands alone. The out-of-fold
+    predictions of an MLP without ``cross_fit`` are those of the networks that stopped by the
+    row: such a member's weight and the score of the ensemble are optimistic.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def _combine_fold(
     if np.any([np.isnan(part).any(axis=1) for part in held], axis=0).sum() > len(targets) - 2:
         raise DataError(
             f"fold '{fold.name}': fewer than 2 training rows were held out by all members. Give "
-            "the MLP more members, or a larger share of validation."
+            "the MLP `cross_fit: true`, more members, or a larger share of validation."
         )
     weights = ensemble_weights(held, targets, stimulus_id=train.stimulus_id, method=config.method)
     mixed = np.tensordot(weights, np.stack(held), axes=1)
@@ -115,11 +115,16 @@ def _combine_fold(
             "n_held_out": int(known.sum()),
             "out_of_fold_r2": float(1 - residual / total) if total > 0 else 0.0,
             "out_of_fold_pairwise": mean_of_known(shares),
+            "out_of_fold_by": "+".join(sorted({_made_by(decoder) for decoder in decoders})),
             "mean_gain": float(gain.mean()),
             "members": [{"name": member.name, "kind": member.kind} for member in members],
             "weights": [float(weight) for weight in weights],
         },
     )
+
+
+def _made_by(decoder: FoldDecoder) -> str:
+    return str(decoder.info.get("out_of_fold_by", "unknown"))
 
 
 def _held_out(decoder: FoldDecoder, shape: tuple[int, int]) -> np.ndarray:

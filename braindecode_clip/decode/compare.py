@@ -30,7 +30,10 @@ def compare_decoders(
         One row for each decoder and gallery: subject, roi, split, encoder, decoder, gallery,
         transductive, validation_pairwise and validation_r2 (out-of-fold, mean over folds; the
         gallery is the training stimuli; NaN for kinds that keep no out-of-fold predictions, which
-        are never chosen), test_pairwise, test_pairwise_ci_low,
+        are never chosen), validation_by (:func:`~braindecode_clip.decode.cross_fit.out_of_fold_by`;
+        of an ensemble those of its members, on whose predictions its weights were chosen too;
+        several ways are joined by "+"; "unknown" in files of older versions, "none" without
+        predictions), test_pairwise, test_pairwise_ci_low,
         test_pairwise_ci_high, test_top_1, chance_top_1 (brain to image; NaN where not scored),
         best_of_roi and best: the decoder with the highest validation_pairwise of its subject,
         ROI, split and encoder, and that of all ROIs. The test scores have no part in it, and a
@@ -44,6 +47,7 @@ def compare_decoders(
             "transductive": decoder.transductive,
             "validation_pairwise": _mean(decoder, "out_of_fold_pairwise"),
             "validation_r2": _mean(decoder, "out_of_fold_r2"),
+            "validation_by": _made_by(decoder),
         }
         own = [
             row
@@ -70,6 +74,13 @@ def _labels(decoder: FittedDecoder) -> tuple[str, ...]:
 
 def _mean(decoder: FittedDecoder, name: str) -> float:
     return float(np.mean([fold.info.get(name, np.nan) for fold in decoder.folds]))
+
+
+def _made_by(decoder: FittedDecoder) -> str:
+    if all("out_of_fold_pairwise" not in fold.info for fold in decoder.folds):
+        return "none"
+    ways = {str(fold.info.get("out_of_fold_by", "unknown")) for fold in decoder.folds}
+    return "+".join(sorted(ways))
 
 
 def _test_scores(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:

@@ -11,12 +11,14 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from braindecode_clip.decode.cross_fit import can_cross_fit, cross_fitted, inner_cv
 from braindecode_clip.decode.descent import Descent, Settings
 from braindecode_clip.decode.folds import held_out_rows
 from braindecode_clip.decode.ridge import ALPHAS, RidgeDecoder
 from braindecode_clip.decode.row_labels import stimulus_numbers
 from braindecode_clip.decode.row_space import RowSpace
 from braindecode_clip.decode.targets import Shape, flattened
+from braindecode_clip.decode.training import Store
 from braindecode_clip.logs import get_logger
 
 logger = get_logger(__name__)
@@ -45,7 +47,8 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     Parameters
     ----------
     alphas, cv
-        Of the ridge start; the inner folds also choose the epoch.
+        Of the ridge start; the inner folds also choose the epoch, and are those of the
+        cross-fit.
     loss : {"infonce", "softclip"}, default "infonce"
     temperature : float or None, default None
         At the start; None takes the one that suits ridge's out-of-fold predictions best.
@@ -64,6 +67,10 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Of AdamW, in units of the root mean square of the ridge weights.
     batch_size : int or None, default None
         Rows of a step; None takes all.
+    cross_fit : bool, default True
+        Make ``out_of_fold_`` with decoders of the other folds, whose inner folds choose
+        penalties, epoch, temperature and gain. Costs one fit for each fold; False is free
+        and optimistic.
     max_epochs : int, default 40
         Most epochs (L-BFGS: iterations).
     patience : int, default 10
@@ -91,7 +98,11 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Mean held-out InfoNCE before training and after every epoch, each at the temperature
         that suits it best, since predictions do not depend on it.
     out_of_fold_ : ndarray (n_samples, n_targets) or (n_samples,)
-        Predictions of every row by the weights fitted without its fold.
+        Predictions of every row by a decoder fitted without its fold. Without ``cross_fit``: by
+        weights fitted without its fold, which however had a part in the choice of penalties,
+        epoch and gain.
+    cross_fitted_ : bool
+        Which of the two it is. Never with fewer than two groups left without a fold.
     n_features_in_ : int
 
     Notes
@@ -116,6 +127,7 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         optimizer: str = "adamw",
         learning_rate: float = 0.03,
         batch_size: int | None = None,
+        cross_fit: bool = True,
         max_epochs: int = 40,
         patience: int = 10,
         n_components: int | None = None,
@@ -133,6 +145,7 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.batch_size = batch_size
+        self.cross_fit = cross_fit
         self.max_epochs = max_epochs
         self.patience = patience
         self.n_components = n_components
@@ -140,7 +153,15 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.random_state = random_state
         self.device = device
 
-    def fit(self, X: Any, Y: Any, groups: Any = None, stimuli: Any = None) -> ContrastiveDecoder:
+    def fit(
+        self,
+        X: Any,
+        Y: Any,
+        groups: Any = None,
+        stimuli: Any = None,
+        *,
+        store: Store | None = None,
+    ) -> ContrastiveDecoder:
         """Fit ridge, choose the number of epochs, and train.
 
         Parameters
@@ -151,6 +172,9 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
             Rows of one group are held out together.
         stimuli : array-like (n_samples,), optional
             Rows of one stimulus are no negatives of each other; by default all differ.
+        store : Store, optional
+            Keeps what the folds of the cross-fit predict, and takes up what it holds. It must
+            belong to these data, options and seed.
 
         Returns
         -------
@@ -174,15 +198,51 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         )
         Y = np.asarray(Y, dtype=Y.dtype if Y.dtype.kind == "f" else np.float64)
         Y = Y.reshape(len(Y), -1)
+        groups = None if groups is None else np.asarray(groups)
         folds = held_out_rows(self.cv, len(X), groups=groups, answers=Y)
         splits = [(np.setdiff1d(np.arange(len(X)), rows), rows) for rows in folds]
+        labels = stimulus_numbers(stimuli, len(X))
+        rng = check_random_state(self.random_state)
+        held = self._fit_all(X, Y, splits=splits, labels=labels, rng=rng)
+        self.cross_fitted_ = self.cross_fit and can_cross_fit(
+            folds, len(X), groups=groups, what="contrastive"
+        )
+        if self.cross_fitted_:
+            seeds = rng.randint(np.iinfo(np.int32).max, size=len(folds))
+
+            def fit(fold: int, train: np.ndarray, _: Store | None) -> ContrastiveDecoder:
+                options = self.get_params(deep=False) | {
+                    "cross_fit": False,
+                    "cv": inner_cv(self.cv, folds, train=train, groups=groups),
+                    "random_state": int(seeds[fold]),
+                }
+                return type(self)(**options).fit(
+                    X[train],
+                    self._shape.restore(Y[train]),
+                    groups=None if groups is None else groups[train],
+                    stimuli=labels[train],
+                )
+
+            held = cross_fitted(X, Y, folds=folds, fit=fit, store=store, what="contrastive")
+        self.out_of_fold_ = self._shape.restore(held.astype(X.dtype))
+        return self
+
+    def _fit_all(
+        self,
+        X: np.ndarray,
+        Y: np.ndarray,
+        *,
+        splits: list[tuple[np.ndarray, np.ndarray]],
+        labels: np.ndarray,
+        rng: np.random.RandomState,
+    ) -> np.ndarray:
+        """Choose the epoch and train on all rows; return what the folds held out at it."""
         ridge = RidgeDecoder(self.alphas, splits, out_of_fold=True).fit(X, Y)
         self.alpha_, self.at_edge_ = ridge.alpha_, ridge.at_edge_
         space = RowSpace(X, n_components=self.n_components)
         settings = self._settings(ridge.alpha_, self._shape)
-        labels = stimulus_numbers(stimuli, len(X))
         start = self._first_temperature(ridge.out_of_fold_, Y, labels=labels, settings=settings)
-        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        seed = int(rng.randint(np.iinfo(np.int32).max))
 
         def descent(rows: np.ndarray) -> Descent:
             return Descent(
@@ -196,9 +256,9 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         held = self._search(space.scores, Y, labels=labels, splits=splits, descent=descent)
         if self.best_epoch_ == 0:
-            self.temperature_, self.out_of_fold_ = start, self._shape.restore(ridge.out_of_fold_)
+            self.temperature_ = start
             self.coef_, self.intercept_ = ridge.coef_, ridge.intercept_
-            return self
+            return ridge.out_of_fold_
         final = descent(np.arange(len(X)))
         for _ in range(self.best_epoch_):
             final.epoch()
@@ -207,8 +267,7 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         gain = _gain(held, Y, y_mean)
         self.coef_ = (gain * space.weights(final.weights())).astype(X.dtype, copy=False)
         self.intercept_ = (y_mean - space.mean @ self.coef_).astype(X.dtype)
-        self.out_of_fold_ = self._shape.restore((y_mean + gain * (held - y_mean)).astype(X.dtype))
-        return self
+        return y_mean + gain * (held - y_mean)
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict; targets in the shape that Y had in ``fit``."""

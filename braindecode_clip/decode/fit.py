@@ -10,6 +10,7 @@ from braindecode_clip.artifacts import Embeddings, Fold, Predictions, VoxelSet
 from braindecode_clip.checks import Problems, differences, some
 from braindecode_clip.config.decoders import SingleConfig
 from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration, standardise
+from braindecode_clip.decode.cross_fit import out_of_fold_by
 from braindecode_clip.decode.fitted import (
     FittedDecoder,
     FoldDecoder,
@@ -61,7 +62,8 @@ def decode(
     encoder : str
         Label of the embeddings, kept in the results.
     store : Store, optional
-        Keeps the state of an MLP's training, which then goes on where it was killed.
+        Keeps the state of the training of an MLP or a contrastive decoder, which then goes on
+        where it was killed.
     bands : ndarray (n_voxels,) str, optional
         Band of every voxel of the ROI before selection
         (:func:`braindecode_clip.decode.bands.label_bands`); for the kind "banded" alone.
@@ -264,7 +266,7 @@ def _fit_fold(
         shown["stimuli"] = train.stimulus_id
     if config.kind == "ridge" and config.weight_by_repeats:
         shown["sample_weight"] = train.n_repeats
-    if config.kind == "mlp" and store is not None:
+    if config.kind not in CLOSED_FORM and store is not None:
         shown["store"] = store.part(fold.name)
     estimator.fit(train.data, targets, groups=groups, **shown)
     gain, offset = fit_calibration(estimator.out_of_fold_, targets, method=config.calibration)
@@ -298,15 +300,13 @@ def make_estimator(
     if config.kind in CLOSED_FORM:
         return closed_form_estimator(config, n_groups=n_groups, seed=seed, bands=bands)
     options = config.model_dump(exclude={"name", "kind", "calibration"})
+    options["cv"] = min(config.cv, n_groups)
     # Closed forms should not wait for torch.
     if config.kind == "contrastive":
         from braindecode_clip.decode.contrastive import ContrastiveDecoder
 
         grid = config.alphas
-        options |= {
-            "alphas": np.geomspace(grid.low, grid.high, grid.count),
-            "cv": min(config.cv, n_groups),
-        }
+        options["alphas"] = np.geomspace(grid.low, grid.high, grid.count)
         return ContrastiveDecoder(**options, random_state=seed)
     from braindecode_clip.decode.mlp import MLPDecoder
 
@@ -326,6 +326,7 @@ def _report(
         "n_voxels": int(estimator.n_features_in_),
         "n_inner_groups": n_groups,
         "out_of_fold_r2": float(1 - residual / total) if total > 0 else 0.0,
+        "out_of_fold_by": out_of_fold_by(estimator),
         "mean_gain": float(gain.mean()),
     }
     if isinstance(estimator, ClosedForm):

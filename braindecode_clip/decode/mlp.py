@@ -10,6 +10,8 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from braindecode_clip.decode.cross_fit import can_cross_fit, cross_fitted
+from braindecode_clip.decode.folds import held_out_rows
 from braindecode_clip.decode.network import ResidualMLP, run_network
 from braindecode_clip.decode.row_labels import stimulus_numbers
 from braindecode_clip.decode.targets import flattened
@@ -55,6 +57,11 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     validation : float, default 0.125
         Share of the groups that a member holds out.
     n_members : int, default 3
+    cross_fit : bool, default True
+        Make ``out_of_fold_`` with models of the other folds, as many members each. Costs
+        ``cv`` further fits; False is free and optimistic.
+    cv : int or splitter, default 5
+        Folds of the cross-fit; a number is cut to that of the groups.
     repeats : {"all", "draw", "average"}, default "all"
         Rows of one stimulus in training: all in every epoch, one drawn for each epoch, or
         their average.
@@ -62,7 +69,7 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Decay of a moving average of the weights for a step, which is then checked and kept; 0
         keeps the weights themselves.
     precision : {"float32", "bfloat16"}, default "float32"
-        Of the products while training (autocast).
+        Of the factors of the first layer's products while training; all else is float32.
     pooled : bool, default False
         For token targets contrast the mean over tokens, not the tokens in a row.
     random_state : int, RandomState or None, default None
@@ -76,7 +83,11 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     arrays_ : dict of str to ndarray float32
         All that a prediction needs: means, scales, and the parameters of every member.
     out_of_fold_ : ndarray (n_samples, n_targets) or (n_samples,)
-        Mean prediction of the members that held the row out; NaN where none did.
+        Predictions of every row by a model of the same members that was trained and stopped
+        without its fold. Without ``cross_fit``: mean prediction of the members that held the row
+        out to stop by, NaN where none did.
+    cross_fitted_ : bool
+        Which of the two it is. Never with fewer than two groups left without a fold.
     history_ : list of dict
         For each member the validation loss of every epoch, the best epoch and its gain.
     n_features_in_ : int
@@ -88,9 +99,10 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
     with ``pooled``, on the mean over tokens. The early stop takes the loss without mixing, at
     the last temperature. Gains and biases do not decay.
 
-    The held-out rows choose the epoch and the gain and are then predicted, so
-    ``out_of_fold_`` is slightly optimistic, unlike that of
-    :class:`~braindecode_clip.decode.RidgeDecoder`.
+    The rows that a member holds out choose its epoch and its gain. Predictions of these same
+    rows are optimistic: with targets of noise they correlate with the targets. Calibration,
+    the weights of an ensemble and the choice of a decoder go by ``out_of_fold_``, so that it is
+    cross-fitted by default.
     """
 
     def __init__(
@@ -115,6 +127,8 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         patience: int = 12,
         validation: float = 0.125,
         n_members: int = 3,
+        cross_fit: bool = True,
+        cv: Any = 5,
         repeats: str = "all",
         ema: float = 0.0,
         precision: str = "float32",
@@ -141,6 +155,8 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.patience = patience
         self.validation = validation
         self.n_members = n_members
+        self.cross_fit = cross_fit
+        self.cv = cv
         self.repeats = repeats
         self.ema = ema
         self.precision = precision
@@ -164,7 +180,8 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         X : array-like (n_samples, n_voxels) float
         Y : array-like (n_samples, n_targets), (n_samples,) or (n_samples, n_tokens, n_dims)
         groups : array-like (n_samples,), optional
-            Rows of one group are held out together; by default every row is its own group.
+            Rows of one group are held out together, to stop by and in the cross-fit; by default
+            every row is its own group.
         stimuli : array-like (n_samples,), optional
             What was shown; by default every row is a stimulus of its own.
         store : Store, optional
@@ -194,13 +211,52 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         )
         Y = Y.reshape(len(Y), -1).astype(np.float64)
         rng = check_random_state(self.random_state)
+        labels = stimulus_numbers(stimuli, len(X))
+        held_out = self._fit_members(X, Y, groups, labels, rng=rng, store=store)
+        groups = None if groups is None else np.asarray(groups)
+        folds = self._outer_folds(len(X), groups) if self.cross_fit else []
+        self.cross_fitted_ = bool(folds) and can_cross_fit(folds, len(X), groups=groups, what="mlp")
+        if self.cross_fitted_:
+            seeds = rng.randint(np.iinfo(np.int32).max, size=len(folds))
+
+            def fit(fold: int, train: np.ndarray, inner: Store | None) -> MLPDecoder:
+                options = {"cross_fit": False, "random_state": int(seeds[fold])}
+                return type(self)(**(self.get_params(deep=False) | options)).fit(
+                    X[train],
+                    self._shape.restore(Y[train]),
+                    groups=None if groups is None else groups[train],
+                    stimuli=labels[train],
+                    store=inner,
+                )
+
+            held_out = cross_fitted(X, Y, folds=folds, fit=fit, store=store, what="mlp")
+        self.out_of_fold_ = self._shape.restore(held_out.astype(np.float32))
+        return self
+
+    def _outer_folds(self, n_rows: int, groups: np.ndarray | None) -> list[np.ndarray]:
+        cv = self.cv
+        if isinstance(cv, int | np.integer):
+            cv = min(int(cv), n_rows if groups is None else len(np.unique(groups)))
+        return held_out_rows(cv, n_rows, groups=groups)
+
+    def _fit_members(
+        self,
+        X: np.ndarray,
+        Y: np.ndarray,
+        groups: Any,
+        labels: np.ndarray,
+        *,
+        rng: np.random.RandomState,
+        store: Store | None,
+    ) -> np.ndarray:
+        """Train the members; return what they predict of the rows that they stopped by."""
         part = held_out_parts(len(X), groups, share=self.validation, rng=rng)
         self.arrays_ = _scaling(X, Y)
         inputs = torch.from_numpy(_standardised(X, self.arrays_))
         targets = torch.from_numpy(
             ((Y - self.arrays_["y_mean"]) / self.arrays_["y_scale"]).astype(np.float32)
         )
-        rows = Rows(inputs, targets, torch.from_numpy(stimulus_numbers(stimuli, len(X))))
+        rows = Rows(inputs, targets, torch.from_numpy(labels))
         total, count = np.zeros(Y.shape), np.zeros((len(Y), 1))
         self.history_ = []
         for member in range(self.n_members):
@@ -220,10 +276,7 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
             self.arrays_[f"{member}.gain"] = np.array([gain], dtype=np.float32)
             self.history_.append(record | {"gain": gain})
         with np.errstate(invalid="ignore"):
-            held_out = total / count
-        held_out = (held_out * self.arrays_["y_scale"] + self.arrays_["y_mean"]).astype(np.float32)
-        self.out_of_fold_ = self._shape.restore(held_out)
-        return self
+            return (total / count) * self.arrays_["y_scale"] + self.arrays_["y_mean"]
 
     def predict(self, X: Any) -> np.ndarray:
         """Predict in the dtype of X; targets in the shape that Y had in ``fit``."""

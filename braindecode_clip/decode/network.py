@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from braindecode_clip.decode.linear import Dropout, Linear
 from braindecode_clip.decode.losses import Mixture, bi_mixco, repeated, soft_clip, unit_vectors
 
 
@@ -18,9 +19,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, width: int, *, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.rise = nn.Linear(width, width)
-        self.fall = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.rise = Linear(width, width)
+        self.fall = Linear(width, width)
+        self.dropout = Dropout(dropout)
         nn.init.zeros_(self.fall.weight)
         nn.init.zeros_(self.fall.bias)
 
@@ -52,12 +53,12 @@ class ResidualMLP(nn.Module):
         input_dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.input_dropout = nn.Dropout(input_dropout)
-        self.project = nn.Linear(n_voxels, hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.input_dropout = Dropout(input_dropout)
+        self.project = Linear(n_voxels, hidden)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(ResidualBlock(hidden, dropout=dropout) for _ in range(n_blocks))
         self.norm = nn.LayerNorm(hidden)
-        self.head = nn.Linear(hidden, n_targets)
+        self.head = Linear(hidden, n_targets)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (n, n_voxels) to (n, n_targets)."""

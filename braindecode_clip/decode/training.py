@@ -17,6 +17,9 @@ from braindecode_clip.logs import get_logger
 
 logger = get_logger(__name__)
 
+#: Seconds from one line on the progress to the next.
+TOLD_S = 30.0
+
 
 class Store(Protocol):
     """Where a fit keeps its state: named slots of arrays and JSON-able facts."""
@@ -29,6 +32,9 @@ class Store(Protocol):
 
     def save(self, slot: str, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
         """Replace what was saved, in one step."""
+
+    def remove(self) -> None:
+        """Delete all that was saved here and below."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Plan:
     draw : bool
         One repeat of every stimulus in an epoch.
     bfloat16 : bool
+        Round the factors of the first layer's products.
     n_tokens : int
     pooled : bool
     interval_s : float
@@ -110,6 +117,7 @@ class Training:
 
     def __init__(self, network: ResidualMLP, *, train: Rows, check: Rows, plan: Plan) -> None:
         self.network, self.train, self.check, self.plan = network, train, check, plan
+        network.project.bfloat16 = plan.bfloat16
         self._n_rows = len(torch.unique(train.stimuli)) if plan.draw else len(train.inputs)
         self._size = min(self._n_rows, max(2, min(plan.batch_size, self._n_rows // 4)))
         n_steps = max(1, self._n_rows // self._size)
@@ -165,7 +173,8 @@ class Training:
 
     def step(self, rows: torch.Tensor, *, tau: float, mixes: bool) -> None:
         """Take one step on some rows."""
-        self.optimizer.zero_grad(set_to_none=True)
+        # The layers add to gradients that stay allocated.
+        self.optimizer.zero_grad(set_to_none=False)
         self._loss(rows, tau=tau, mixes=mixes).backward()
         self.optimizer.step()
         self.schedule.step()
@@ -185,10 +194,8 @@ class Training:
         if mixes:
             mixture = draw_mixture(len(rows), beta=plan.mixco_beta, device=inputs.device)
             inputs = mixture.apply(inputs)
-        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=plan.bfloat16):
-            predicted = self.network(inputs)
         return loss_of(
-            predicted.float(),
+            self.network(inputs),
             self.train.targets[rows],
             weights=plan.weights,
             tau=tau,
@@ -280,9 +287,13 @@ def run_training(
     if found:
         training.restore(*found)
         logger.info("mlp: %s goes on after epoch %d", slot, training.epoch)
-    saved = time.monotonic()
+    saved = told = time.monotonic()
     while not training.finished:
         training.run_epoch()
+        if time.monotonic() - told >= TOLD_S:
+            told = time.monotonic()
+            most = training.plan.max_epochs
+            logger.info("mlp: %s: epoch %d of at most %d", slot, training.epoch, most)
         due = time.monotonic() - saved >= training.plan.interval_s
         if store and (due or training.finished):
             store.save(slot, *training.state())

@@ -35,7 +35,12 @@ def _comparison(table: pd.DataFrame, order: Order) -> Table:
                 *(Cell(str(row[key])) for key in ("subject", "roi", "split", "encoder")),
                 Cell(name, detail="transductive" if _is_true(row["transductive"]) else ""),
                 Cell(str(row["gallery"])),
-                Cell(percent(row["validation_pairwise"]), number=True, clear=best),
+                Cell(
+                    percent(row["validation_pairwise"]),
+                    number=True,
+                    clear=best,
+                    detail="optimistic" if "stopping_rows" in str(row["validation_by"]) else "",
+                ),
                 Cell(decimal(row["validation_r2"], digits=3), number=True),
                 _with_interval(
                     row, "test_pairwise", "test_pairwise_ci_low", "test_pairwise_ci_high"
@@ -48,7 +53,8 @@ def _comparison(table: pd.DataFrame, order: Order) -> Table:
     columns += ("Validation, R²", "Test, pairwise", "Test, Top-1", "Best on validation")
     caption = (
         "Decoders: out-of-fold scores within the training part (validation) beside the test "
-        "scores, brain → image. The best one is chosen on validation alone."
+        "scores, brain → image. The best one is chosen on validation alone. Optimistic: of rows by "
+        "which the networks were stopped."
     )
     return Table(caption, columns, tuple(rows), n_heads=6)
 

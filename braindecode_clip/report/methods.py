@@ -299,6 +299,7 @@ def _mlp(decoder: MLPConfig, cite: Citations) -> str:
         f"{plain(decoder.dropout)} ({plain(decoder.input_dropout)} of the voxels), trained "
         f"with AdamW {cite('adamw')} on {losses} for at most {decoder.max_epochs} epochs, and "
         f"stopped early on {percent(decoder.validation)} of the training groups."
+        f"{_cross_fit(decoder)}"
     )
 
 
@@ -309,7 +310,19 @@ def _contrastive(decoder: ContrastiveConfig, cite: Citations) -> str:
         f"Decoder {decoder.name} is linear: it starts at a ridge regression {cite('ridge')} and "
         f"goes on under a {loss} {cited} between predicted and true embeddings, for the number "
         f"of epochs (at most {decoder.max_epochs}) that is best in {decoder.cv}-fold "
-        "cross-validation within the training part."
+        f"cross-validation within the training part.{_cross_fit(decoder)}"
+    )
+
+
+def _cross_fit(decoder: MLPConfig | ContrastiveConfig) -> str:
+    if decoder.cross_fit:
+        return (
+            f" Out-of-fold predictions are cross-fitted ({decoder.cv} folds): by models for which "
+            "the fold neither trained nor stopped."
+        )
+    return (
+        " Out-of-fold predictions are of rows by which the same models were stopped, and "
+        "optimistic."
     )
 
 

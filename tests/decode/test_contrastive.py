@@ -127,7 +127,7 @@ def test_gradient_among_rows_is_the_gradient_among_voxels():
 def test_no_epoch_is_ridge(toy):
     X, Y = toy.responses(np.arange(80)), toy.vectors[:80]
     ridge = RidgeDecoder(out_of_fold=True).fit(X, Y)
-    model = ContrastiveDecoder(max_epochs=0, random_state=0).fit(X, Y)
+    model = ContrastiveDecoder(max_epochs=0, cross_fit=False, random_state=0).fit(X, Y)
     np.testing.assert_array_equal(model.coef_, ridge.coef_)
     np.testing.assert_array_equal(model.out_of_fold_, ridge.out_of_fold_)
 

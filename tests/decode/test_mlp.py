@@ -13,7 +13,7 @@ from braindecode_clip.decode import MLPDecoder
 from braindecode_clip.decode.mlp import held_out_parts
 from braindecode_clip.decode.network import ResidualMLP, loss_of, network_arrays, run_network
 
-QUICK = {"hidden": 16, "max_epochs": 6, "n_members": 2}
+QUICK = {"hidden": 16, "max_epochs": 6, "n_members": 2, "cross_fit": False}
 
 
 @pytest.fixture
@@ -211,6 +211,7 @@ CHECKED = MLPDecoder(
     batch_size=32,
     max_epochs=30,
     n_members=1,
+    cv=2,
     random_state=0,
 )
 
