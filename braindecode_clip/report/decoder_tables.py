@@ -60,7 +60,7 @@ def bottleneck_table(table: pd.DataFrame) -> Table:
     ]
     columns = ("Subject", "ROI", "Split", "Map", "Rank", "Pairwise, test stimuli", "Cosine")
     caption = "Bottleneck: identification against the rank of the map from voxels to embedding"
-    return Table(caption, columns, tuple(rows), n_heads=5)
+    return Table(caption, columns, tuple(rows), n_heads=4)
 
 
 def importance_table(table: pd.DataFrame) -> Table:

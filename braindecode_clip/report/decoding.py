@@ -23,11 +23,8 @@ from braindecode_clip.report.decoder_tables import (
 from braindecode_clip.report.figures import Dot, accuracy_figure
 from braindecode_clip.report.numbers import decimal, percent
 from braindecode_clip.report.results import Order, label_text, matching, metric_name
-from braindecode_clip.report.sections import Block, Drawing, Studio
+from braindecode_clip.report.sections import Block, Drawing, Studio, panel_columns
 from braindecode_clip.report.tables import Table
-
-#: Panels of a figure beside each other.
-_COLUMNS = 3
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def _comparison_topic(
         ]
         title = f"Every decoder: {order.setting_title(setting)}"
         drawing = studio.draw(
-            forest_figure(panels, names, columns=min(len(panels), _COLUMNS)),
+            forest_figure(panels, names, columns=panel_columns(panels, order)),
             alt=f"{title}. Pairwise identification, chance 50 %. "
             + "; ".join(f"{row}: {_spoken(own)}" for row, own in panels.items()),
             caption=f"Test scores with {percent(study.evaluate.confidence, digits=0)} intervals. "
@@ -142,7 +139,7 @@ def _bottleneck_topic(
         }
         title = _titled("Accuracy against rank", order, setting)
         drawing = studio.draw(
-            bottleneck_figure(panels, columns=min(len(panels), _COLUMNS)),
+            bottleneck_figure(panels, columns=panel_columns(panels, order)),
             alt=f"{title}. Pairwise identification, chance 50 %. "
             + "; ".join(f"{row}: {_spoken_ranks(rows)}" for row, rows in panels.items()),
             caption="Ridge regression whose map has the given rank; ridge on as many random "
@@ -188,7 +185,8 @@ def _curve_topic(table: pd.DataFrame, order: Order, studio: Studio, study: Study
             curve_figure(rows),
             alt=f"{title}: accuracy against minutes of training data. {_spoken_curve(rows)}",
             caption="After the first runs of the subject, by the minutes of their training trials; "
-            "candidates are the test pictures; bands: 95 % intervals over pictures.",
+            f"candidates are the test pictures; bands: {percent(0.95, digits=0)} intervals over "
+            "pictures.",
         )
         blocks.append(Block(title, (drawing,), folded=bool(blocks)))
     intro = (
