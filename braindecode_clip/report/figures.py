@@ -126,6 +126,8 @@ def _percent_scale(axis: Axes, limits: tuple[float, float]) -> None:
     axis.set_xlim(low - margin, high + margin)
     if limits == (0, 100):
         axis.xaxis.set_major_locator(FixedLocator([0, 25, 50, 75, 100]))
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=6))
 
 
 def rows_without_axis(axis: Axes, n_rows: int) -> None:
