@@ -25,9 +25,11 @@ from braindecode_clip.report.decoding import Topic, decoding_topics
 from braindecode_clip.report.figures import look_of, rank_figure
 from braindecode_clip.report.inputs import CURVE_COLUMNS, _Reader
 from braindecode_clip.report.listing import list_results
+from braindecode_clip.report.methods_decode import describe_measures
 from braindecode_clip.report.numbers import THIN
 from braindecode_clip.report.results import Order
 from braindecode_clip.report.sections import Studio
+from braindecode_clip.report.sources import Citations
 
 DEMO = Path(__file__).resolve().parents[2] / "config/demo.yaml"
 LABELS = {key: key for key in ("subject", "split", "encoder")}
@@ -317,3 +319,22 @@ def test_settings_are_drawn_apart(order, study) -> None:
         ("Accuracy against rank: split run", False),
         ("Accuracy against rank: split category", True),
     ]
+
+
+def test_methods_tell_what_was_measured_and_nothing_else(study) -> None:
+    config = study.model_dump(mode="json")
+    assert len(describe_measures(study, Citations())) == 1
+    alone = parse_study({**config, "decoders": config["decoders"][:1]}, where="x")
+    assert describe_measures(alone, Citations()) == []
+    config |= {
+        "decoders": [*config["decoders"], {"name": "together", "kind": "shared"}],
+        "bottleneck": {"enabled": True, "ranks": [1, 7], "n_bootstrap": 555, "confidence": 0.9},
+        "importance": {"enabled": True, "roi": "visual", "parts": ["early", "higher"]},
+        "calibration_curve": {"enabled": True, "trial_s": 4.5},
+    }
+    cite = Citations()
+    text = words(" ".join(describe_measures(parse_study(config, where="x"), cite)))
+    assert "no test score had a part" in text and "ranks of 1, 7" in text
+    assert "(90 %) are percentiles of 555" in text and "times 4.5 s" in text
+    assert "ROI visual were fitted again without the voxels of early, higher" in text
+    assert any("BrainBits" in work for work in cite.references)
