@@ -86,7 +86,7 @@ COMPARED = pd.DataFrame(
 )
 
 
-def words(text: str) -> str:
+def readable(text: str) -> str:
     return text.replace(THIN, " ")
 
 
@@ -130,7 +130,7 @@ def test_the_forest_marks_the_choice_not_the_best_test_score(topics, drawn) -> N
         intervals = [tuple(line.get_xdata()) for line in axis.lines if line.get_linewidth() == 2.6]
         assert set(intervals) == {(70.0, 80.0)}
         assert [50.0, 50.0] in [list(line.get_xdata()) for line in axis.lines]
-    alt = words(topic.blocks[0].drawing.alt)
+    alt = readable(topic.blocks[0].drawing.alt)
     assert "ridge 75.0 % (70.0 % to 80.0 %), validation 80.0 %, chosen" in alt
     assert "b-transductive 95.0 %" in alt and "early: ridge" in alt and "chance 50 %" in alt
 
@@ -184,7 +184,7 @@ def test_the_bottleneck_is_drawn_over_a_logarithmic_axis(topics, drawn) -> None:
     assert prior.get_y() == pytest.approx(48) and prior.get_height() == pytest.approx(20)
     low, high = visual.get_ylim()
     assert low < 38 and high > 100
-    alt = words(topic.blocks[0].drawing.alt)
+    alt = readable(topic.blocks[0].drawing.alt)
     assert "learned map rank 1 70.0 %, rank 30 90.0 %" in alt and "random prior 58.0 %" in alt
     assert len(topic.table.rows) == 10
 
@@ -233,7 +233,7 @@ def test_a_curve_is_read_by_the_names_of_its_columns(tmp_path, topics) -> None:
     assert set(CURVE_COLUMNS) < set(read) and set(read["subject"]) == {"subject"}
     (topic,) = topics(curves=read)
     assert topic.blocks[0].title == "Subject subject · early"
-    alt = words(topic.blocks[0].drawing.alt)
+    alt = readable(topic.blocks[0].drawing.alt)
     assert "Top-1, ridge: 40.0 % after 2.0 minutes and 50.0 % after 4.0 minutes" in alt
     assert {row[5].text for row in topic.table.rows} == {"ridge", "together", "together - ridge"}
 
@@ -290,7 +290,7 @@ def test_the_loss_without_a_region_is_drawn_with_its_interval(topics, drawn) -> 
     assert all(list(x) == [0, 0] for x in references if len(x))
     low, high = axis.get_xlim()
     assert low < -15 and 35 < high < 60
-    alt = words(topic.blocks[0].drawing.alt)
+    alt = readable(topic.blocks[0].drawing.alt)
     assert "without early, ridge 20.0 (10.0 to 35.0)" in alt
 
 
@@ -333,8 +333,27 @@ def test_methods_tell_what_was_measured_and_nothing_else(study) -> None:
         "calibration_curve": {"enabled": True, "trial_s": 4.5},
     }
     cite = Citations()
-    text = words(" ".join(describe_measures(parse_study(config, where="x"), cite)))
+    text = readable(" ".join(describe_measures(parse_study(config, where="x"), cite)))
     assert "no test score had a part" in text and "ranks of 1, 7" in text
     assert "(90 %) are percentiles of 555" in text and "times 4.5 s" in text
     assert "ROI visual were fitted again without the voxels of early, higher" in text
     assert any("BrainBits" in work for work in cite.references)
+
+
+def test_the_page_has_a_part_about_decoders_where_any_was_measured(decoded, words, parse) -> None:
+    page = parse(decoded[1])
+    (part,) = [
+        section for section in page.find("section") if section.attributes["id"] == "decoders"
+    ]
+    assert [head.text for head in part.find("h3")] == [
+        "Which decoder",
+        "Through how narrow a bottleneck",
+        "How many minutes of data",
+        "Without one region",
+    ]
+    assert len(part.find("figure")) == len(part.find("table")) == 4
+    for plot in part.find("div", "plot"):
+        assert plot.attributes["role"] == "img" and len(plot.attributes["aria-label"]) > 60
+    links = [link.attributes["href"] for link in page.find("nav")[0].find("a")]
+    assert "#decoders" in links
+    assert not parse(words[1]).find("section", id="decoders")
