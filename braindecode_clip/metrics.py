@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from scipy.special import digamma, gammaln
+from scipy.special import digamma, gammaln, ndtri
 
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.errors import DataError
@@ -226,6 +226,39 @@ def _log_choose(n: np.ndarray, k: int) -> np.ndarray:
     n = np.where(possible, n, k).astype(np.float64)
     value = gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0)
     return np.where(possible, value, -np.inf)
+
+
+def wilson(share: float, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    r"""Return Wilson's score interval of a proportion.
+
+    .. math:: \left(\hat p + \frac{z^2}{2n} \pm z \sqrt{\frac{\hat p (1 - \hat p)}{n}
+        + \frac{z^2}{4 n^2}}\right) \Big/ \left(1 + \frac{z^2}{n}\right)
+
+    (Wilson, Journal of the American Statistical Association 1927, 22:209-212,
+    https://doi.org/10.1080/01621459.1927.10502953.)
+
+    Parameters
+    ----------
+    share : float
+        The proportion, 0 to 1; what rounding puts beyond counts as the limit.
+    n : int
+        From 1.
+    confidence : float, default 0.95
+        Above 0 and below 1.
+
+    Returns
+    -------
+    low, high : float
+        0 to 1, with ``low <= share <= high``.
+    """
+    z = float(ndtri((1 + confidence) / 2))
+    share = min(1.0, max(0.0, share))
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    # At 0 and 1 the ends meet the share exactly, which rounding would miss by 1e-17.
+    low = 0.0 if share == 0 else max(0.0, middle - half)
+    high = 1.0 if share == 1 else min(1.0, middle + half)
+    return float(low), float(high)
 
 
 def correlation(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from braindecode_clip.cli.main import main
 from braindecode_clip.config.base import Section, parse_section
+from braindecode_clip.config.decoders import SECTIONS
 from braindecode_clip.config.document import document_study
 from braindecode_clip.config.study import StudyConfig, json_schema, parse_study
 from braindecode_clip.errors import ConfigError
@@ -35,6 +36,20 @@ def sections(model: type[BaseModel] = StudyConfig) -> set[type[BaseModel]]:
 def test_shipped_configs_are_valid(path: Path) -> None:
     study = parse_study(yaml.safe_load(path.read_text()), where=path.name)
     assert study.rois and study.decoders
+
+
+def test_haxby_by_every_decoder_reads_the_same_data() -> None:
+    one, all_ = (
+        yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+        for name in ("haxby", "haxby-decoders")
+    )
+    own = {"study", "decoders", "bottleneck", "report"}
+    assert {k: v for k, v in all_.items() if k not in own} == {
+        k: v for k, v in one.items() if k not in own
+    }
+    kinds = {item["kind"] for item in all_["decoders"]}
+    # Banded ridge needs several regions, the shared decoder several subjects.
+    assert kinds == set(SECTIONS) - {"banded", "shared"}
 
 
 def test_schema_is_in_sync_with_the_typed_config() -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from braindecode_clip.checks import Problems, some
+from braindecode_clip.metrics import wilson
 
 
 class TextEncoder(Protocol):
@@ -94,14 +95,5 @@ def zero_shot_accuracy(
     chosen = np.argmax(image_vectors @ classes.T, axis=1)
     n = len(image_vectors)
     n_correct = int((chosen == np.asarray(labels)).sum())
-    low, high = wilson_interval(n_correct, n)
+    low, high = wilson(n_correct / n, n)
     return Accuracy(n_correct / n, low, high, n, len(classes), 1 / len(classes))
-
-
-def wilson_interval(n_correct: int, n: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Return Wilson's score interval of a share (95 % for the default ``z``)."""
-    share = n_correct / n
-    centre = share + z**2 / (2 * n)
-    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    scale = 1 + z**2 / n
-    return float((centre - half) / scale), float((centre + half) / scale)

@@ -6,21 +6,19 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import column_or_1d
 
+from braindecode_clip.decode.closed_form import ClosedFormDecoder, TrainingData
 from braindecode_clip.decode.downdate import Route, choose_route
-from braindecode_clip.decode.folds import held_out_rows
 from braindecode_clip.decode.grams import (
     GramRoute,
-    checked_data,
     held_out_predictions,
     in_working_precision,
     mean_squared_errors,
 )
 from braindecode_clip.decode.leave_out import DualRoute
-from braindecode_clip.decode.ridge import ALPHAS, check_alphas
+from braindecode_clip.decode.ridge import ALPHAS
 from braindecode_clip.decode.spectrum import row_gram
 from braindecode_clip.decode.tables import VoxelTable, column_means
 
@@ -28,7 +26,7 @@ from braindecode_clip.decode.tables import VoxelTable, column_means
 CONCENTRATIONS = (1.0, 0.1)
 
 
-class BandedRidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class BandedRidgeDecoder(ClosedFormDecoder):
     r"""Ridge regression with a weight for every band of voxels, chosen for every target.
 
     With weights γ on the simplex, target t is fitted by ridge with penalty :math:`α_t` on
@@ -95,24 +93,8 @@ class BandedRidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.out_of_fold = out_of_fold
         self.random_state = random_state
 
-    def fit(self, X: Any, Y: Any, groups: Any = None) -> BandedRidgeDecoder:
-        """Choose weights and penalties, and fit the weights of the voxels.
-
-        Parameters
-        ----------
-        X : array-like (n_samples, n_voxels) float
-        Y : array-like (n_samples, n_targets) or (n_samples,) float
-        groups : array-like (n_samples,), optional
-            Rows of one group are held out together.
-
-        Raises
-        ------
-        ValueError
-            For NaN, penalties that are not positive, or band labels that do not fit X.
-        """
-        X, Y, self._one_target = checked_data(self, X, Y)
-        alphas = check_alphas(self.alphas)
-        folds = held_out_rows(self.cv, len(X), groups=groups, answers=Y)
+    def _fit(self, data: TrainingData) -> None:
+        X, Y = data.X, data.Y
         labels = np.zeros(X.shape[1], int) if self.bands is None else column_or_1d(self.bands)
         if len(labels) != X.shape[1]:
             raise ValueError(f"'bands' has {len(labels)} labels for {X.shape[1]} voxels.")
@@ -124,7 +106,7 @@ class BandedRidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
 
         def compute(dtype: np.dtype) -> None:
             targets = np.ascontiguousarray((Y - y_mean).T, dtype=dtype)
-            routes = WeightedRoutes(X, band, alphas=alphas, folds=folds)
+            routes = WeightedRoutes(X, band, alphas=data.alphas, folds=data.folds)
             self._search(routes, weights, targets=targets)
             self._refit(routes, weights, targets=targets)
 
@@ -132,10 +114,8 @@ class BandedRidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.coef_ = self.coef_.astype(X.dtype, copy=False)
         self.intercept_ = (y_mean - column_means(X, root=None) @ self.coef_).astype(X.dtype)
         if self.out_of_fold:
-            held = self._held + y_mean.astype(self._held.dtype)
-            self.out_of_fold_ = held[:, 0] if self._one_target else held
+            self.out_of_fold_ = self._shaped(self._held + y_mean.astype(self._held.dtype))
         del self._held, self._chosen
-        return self
 
     def _search(self, routes: WeightedRoutes, weights: np.ndarray, *, targets: np.ndarray) -> None:
         """Find weighting and penalty of every target; the first where several are equally good."""
@@ -167,13 +147,6 @@ class BandedRidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 self.coef_[part, own] = block
             if self.out_of_fold:
                 self._held[:, own] = held_out_predictions(route, best[own])
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict; (n_samples, n_targets), or (n_samples,) when Y had one axis."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        predicted = X @ self.coef_ + self.intercept_
-        return predicted[:, 0] if self._one_target else predicted
 
 
 class WeightedRoutes:

@@ -6,14 +6,11 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
 
-from braindecode_clip.decode.folds import held_out_rows
+from braindecode_clip.decode.closed_form import ClosedFormDecoder, TrainingData
 from braindecode_clip.decode.grams import (
     GramRoute,
     centre,
-    checked_data,
     held_out_predictions,
     in_working_precision,
     mean_squared_errors,
@@ -28,7 +25,7 @@ SCALES = (0.03, 0.1, 0.3, 1.0)
 KernelName = Literal["cosine", "rbf"]
 
 
-class KernelRidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
+class KernelRidgeDecoder(ClosedFormDecoder):
     r"""Ridge regression in the space of a kernel, one penalty for every target.
 
     For target t it minimises :math:`\sum_i (y_{it} - f(x_i) - b)^2 + α_t \|f\|_K^2` with an
@@ -87,39 +84,24 @@ class KernelRidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.scales = scales
         self.out_of_fold = out_of_fold
 
-    def fit(self, X: Any, Y: Any, groups: Any = None) -> KernelRidgeDecoder:
-        """Choose penalties (and γ), and fit the weights of the training rows.
-
-        Parameters
-        ----------
-        X : array-like (n_samples, n_voxels) float
-        Y : array-like (n_samples, n_targets) or (n_samples,) float
-        groups : array-like (n_samples,), optional
-            Rows of one group are held out together.
-
-        Raises
-        ------
-        ValueError
-            For an unknown kernel, NaN, or penalties or scales that are not positive.
-        """
+    def _fit(self, data: TrainingData) -> None:
         if self.kernel not in ("cosine", "rbf"):
             raise ValueError(f"'kernel' is {self.kernel!r}, expected 'cosine' or 'rbf'.")
-        X, Y, self._one_target = checked_data(self, X, Y)
-        alphas = check_alphas(self.alphas)
-        folds = held_out_rows(self.cv, len(X), groups=groups, answers=Y)
+        X, Y = data.X, data.Y
         y_mean = column_means(Y, root=None)
         gammas: list[float | None] = [None]
         if self.kernel == "rbf":
             gammas = list(median_gamma(X) * check_alphas(self.scales))
-        spread = Y.var(axis=0, dtype=np.float64)
-        spread[spread == 0] = 1
+        spread = data.variances()
 
         def compute(dtype: np.dtype) -> float:
             targets = np.ascontiguousarray((Y - y_mean).T, dtype=dtype)
             lowest = np.inf
             for gamma in gammas:
                 gram = kernel_matrix(X, X, gamma=gamma)
-                route = GramRoute(centre(gram), targets=targets, alphas=alphas, folds=folds)
+                route = GramRoute(
+                    centre(gram), targets=targets, alphas=data.alphas, folds=data.folds
+                )
                 errors = mean_squared_errors(route)
                 loss = float((errors.min(axis=0) / spread).mean())
                 if loss < lowest:
@@ -131,7 +113,6 @@ class KernelRidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.rows_ = X.copy()
         self.dual_coef_ = self.dual_coef_.astype(X.dtype, copy=False)
         self.intercept_ = self.intercept_.astype(X.dtype, copy=False)
-        return self
 
     def _keep(
         self,
@@ -152,16 +133,12 @@ class KernelRidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.intercept_ = y_mean - gram.mean(axis=0) @ self.dual_coef_
         if self.out_of_fold:
             held = held_out_predictions(route, best) + y_mean.astype(route.targets.dtype)
-            self.out_of_fold_ = held[:, 0] if self._one_target else held
+            self.out_of_fold_ = self._shaped(held)
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict; (n_samples, n_targets), or (n_samples,) when Y had one axis."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        predicted = predict_from_rows(
+    def _predict(self, X: np.ndarray) -> np.ndarray:
+        return predict_from_rows(
             X, self.rows_, gamma=self.gamma_, dual_coef=self.dual_coef_, intercept=self.intercept_
         )
-        return predicted[:, 0] if self._one_target else predicted
 
 
 def predict_from_rows(

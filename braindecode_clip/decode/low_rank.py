@@ -6,12 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
 
-from braindecode_clip.decode.folds import held_out_rows
-from braindecode_clip.decode.grams import checked_data, mean_of_folds
-from braindecode_clip.decode.ridge import ALPHAS, check_alphas
+from braindecode_clip.decode.closed_form import ClosedFormDecoder, TrainingData
+from braindecode_clip.decode.grams import mean_of_folds
+from braindecode_clip.decode.ridge import ALPHAS
 from braindecode_clip.decode.spectrum import (
     column_gram,
     cross_products,
@@ -97,15 +95,8 @@ class PrincipalAxes:
         return np.linalg.svd(fitted, full_matrices=False)[2].T
 
 
-class _Linear(MultiOutputMixin, RegressorMixin, BaseEstimator):
-    """Predicting with ``coef_`` and ``intercept_``."""
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Predict; (n_samples, n_targets), or (n_samples,) when Y had one axis."""
-        check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        predicted = X @ self.coef_ + self.intercept_
-        return predicted[:, 0] if self._one_target else predicted
+class _OnAxes(ClosedFormDecoder):
+    """Weights that were found on principal axes, kept as weights of voxels."""
 
     def _store(self, axes: PrincipalAxes, weights: np.ndarray, dtype: np.dtype) -> None:
         coef = axes.in_voxels(weights)
@@ -113,11 +104,10 @@ class _Linear(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.intercept_ = (axes.y_mean - axes.x_mean @ coef).astype(dtype)
 
     def _store_held(self, held: np.ndarray, folds: list[np.ndarray], dtype: np.dtype) -> None:
-        held = mean_of_folds(held, folds).astype(dtype, copy=False)
-        self.out_of_fold_ = held[:, 0] if self._one_target else held
+        self.out_of_fold_ = self._shaped(mean_of_folds(held, folds).astype(dtype, copy=False))
 
 
-class PCARidgeDecoder(_Linear):
+class PCARidgeDecoder(_OnAxes):
     """Ridge regression on principal components of the voxels.
 
     Components are fitted on the training rows of every fold alone. Their number, the same for
@@ -163,24 +153,9 @@ class PCARidgeDecoder(_Linear):
         self.cv = cv
         self.out_of_fold = out_of_fold
 
-    def fit(self, X: Any, Y: Any, groups: Any = None) -> PCARidgeDecoder:
-        """Choose the number of components and the penalties, and fit.
-
-        Parameters
-        ----------
-        X : array-like (n_samples, n_voxels) float
-        Y : array-like (n_samples, n_targets) or (n_samples,) float
-        groups : array-like (n_samples,), optional
-            Rows of one group are held out together.
-
-        Raises
-        ------
-        ValueError
-            For NaN, and numbers or penalties that are not positive.
-        """
-        X, Y, self._one_target = checked_data(self, X, Y)
-        alphas, sizes = check_alphas(self.alphas), check_sizes(self.n_components, "n_components")
-        folds = held_out_rows(self.cv, len(X), groups=groups, answers=Y)
+    def _fit(self, data: TrainingData) -> None:
+        X, Y, alphas, folds = data.X, data.Y, data.alphas, data.folds
+        sizes = check_sizes(self.n_components, "n_components")
         errors = np.zeros((len(sizes), len(alphas), Y.shape[1]))
         parts = []
         for rows in folds:
@@ -195,9 +170,7 @@ class PCARidgeDecoder(_Linear):
                     errors[s, a] += np.square(Y[rows] - predicted).sum(axis=0)
         errors /= sum(map(len, folds))
         self.components_mse_ = errors.min(axis=1)
-        spread = Y.var(axis=0, dtype=np.float64)
-        spread[spread == 0] = 1
-        chosen = int((self.components_mse_ / spread).mean(axis=1).argmin())
+        chosen = int((self.components_mse_ / data.variances()).mean(axis=1).argmin())
         size = sizes[chosen]
         self.cv_mse_ = errors[chosen]
         self.alpha_ = alphas[self.cv_mse_.argmin(axis=0)]
@@ -211,10 +184,9 @@ class PCARidgeDecoder(_Linear):
             for rows, (axes, scores) in zip(folds, parts, strict=True):
                 held[rows] += axes.y_mean + scores[:, :size] @ axes.ridge(self.alpha_)[:size]
             self._store_held(held, folds, X.dtype)
-        return self
 
 
-class ReducedRankDecoder(_Linear):
+class ReducedRankDecoder(_OnAxes):
     r"""Ridge regression whose map from voxels to embedding has a given rank.
 
     It minimises :math:`\|Y - X B - 1 b^\top\|^2 + α \|B\|^2` over all B of rank r: ridge's
@@ -259,24 +231,9 @@ class ReducedRankDecoder(_Linear):
         self.cv = cv
         self.out_of_fold = out_of_fold
 
-    def fit(self, X: Any, Y: Any, groups: Any = None) -> ReducedRankDecoder:
-        """Choose rank and penalty, and fit.
-
-        Parameters
-        ----------
-        X : array-like (n_samples, n_voxels) float
-        Y : array-like (n_samples, n_targets) or (n_samples,) float
-        groups : array-like (n_samples,), optional
-            Rows of one group are held out together.
-
-        Raises
-        ------
-        ValueError
-            For NaN, and ranks or penalties that are not positive.
-        """
-        X, Y, self._one_target = checked_data(self, X, Y)
-        alphas, ranks = check_alphas(self.alphas), check_sizes(self.ranks, "ranks")
-        folds = held_out_rows(self.cv, len(X), groups=groups, answers=Y)
+    def _fit(self, data: TrainingData) -> None:
+        X, Y, alphas, folds = data.X, data.Y, data.alphas, data.folds
+        ranks = check_sizes(self.ranks, "ranks")
         parts = [_held_out_scores(X, Y, rows) for rows in folds]
         errors = np.zeros((len(ranks), len(alphas)))
         for rows, (axes, scores) in zip(folds, parts, strict=True):
@@ -300,7 +257,6 @@ class ReducedRankDecoder(_Linear):
             for rows, (axes, scores) in zip(folds, parts, strict=True):
                 held[rows] += axes.y_mean + scores @ _reduced(axes, self.alpha_, ranks[r])[0]
             self._store_held(held, folds, X.dtype)
-        return self
 
 
 def check_sizes(sizes: Any, name: str) -> np.ndarray:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
+from braindecode_clip.metrics import wilson
+
 #: Weights held at a time: 2**22 float64 are 32 MiB.
 CHUNK_NUMBERS = 2**22
 
@@ -173,18 +175,6 @@ def wilson_of_median(
     low, high = np.quantile(
         values, wilson(0.5, n, confidence=confidence), method="closest_observation"
     )
-    return float(low), float(high)
-
-
-def wilson(share: float, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's (1927) score interval for a proportion ``share`` of ``n``."""
-    z = float(ndtri((1 + confidence) / 2))
-    share = min(1.0, max(0.0, share))
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    # At 0 and 1 the ends meet the share exactly, which rounding would miss by 1e-17.
-    low = 0.0 if share == 0 else max(0.0, middle - half)
-    high = 1.0 if share == 1 else min(1.0, middle + half)
     return float(low), float(high)
 
 

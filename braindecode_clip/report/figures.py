@@ -14,8 +14,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from braindecode_clip.report import theme
 from braindecode_clip.report.numbers import count
 
-_WIDTH_IN = 10.3
+WIDTH_IN = 10.3
 _LINE_IN = 0.27
+#: Points that a legend's entry takes beside its text, and those of a letter.
+_ENTRY_PT, _LETTER_PT = 42.0, 5.2
+#: Lines of one colour are told apart by these.
+_DASHES = ("-", (0, (6, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 _TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000)
 
 
@@ -44,7 +48,14 @@ class Dot:
     null: float = np.nan
 
 
-def accuracy_figure(panels: Mapping[str, Sequence[Dot]], series: Sequence[str]) -> Figure:
+def accuracy_figure(
+    panels: Mapping[str, Sequence[Dot]],
+    series: Sequence[str],
+    *,
+    limits: tuple[float, float] = (0, 100),
+    xlabel: str = "share correct (%)",
+    reference: str = "chance",
+) -> Figure:
     """Draw scores with intervals against chance, one panel for each score.
 
     Parameters
@@ -53,6 +64,11 @@ def accuracy_figure(panels: Mapping[str, Sequence[Dot]], series: Sequence[str]) 
         Panel title to its scores; all panels share the rows.
     series : sequence of str
         All series in the order of their colours.
+    limits : (float, float)
+        Ends of the scale in percent, the same in all panels.
+    xlabel : str
+    reference : str
+        What ``chance`` of the scores stands for, in the legend.
 
     Returns
     -------
@@ -62,17 +78,18 @@ def accuracy_figure(panels: Mapping[str, Sequence[Dot]], series: Sequence[str]) 
     rows = list(dict.fromkeys(dot.row for dots in panels.values() for dot in dots))
     height = _LINE_IN * len(rows) * (len(series) + 0.6) + 1.25
     with theme.style():
-        figure = theme.new_figure(_WIDTH_IN, height)
+        figure = theme.new_figure(WIDTH_IN, height)
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axis, (title, dots) in zip(axes, panels.items(), strict=True):
             _draw_dots(axis, dots, rows, series)
+            _percent_scale(axis, limits)
             axis.set_title(title)
         axes[0].set_yticks(range(len(rows)), rows)
         axes[0].set_ylim(len(rows) - 0.5, -0.5)
-        figure.supxlabel("share correct (%)", fontsize=10.5, color=theme.MUTED)
+        figure.supxlabel(xlabel, fontsize=10.5, color=theme.MUTED)
         permuted = any(np.isfinite(dot.null) for dots in panels.values() for dot in dots)
-        handles, labels = _legend_entries(axes[0], series, permuted=permuted)
-        figure.legend(handles, labels, loc="outside upper left", ncols=6, handletextpad=0.4)
+        handles, labels = _legend_entries(axes[0], [*series, reference], permuted=permuted)
+        legend_above(figure, handles, labels)
     return figure
 
 
@@ -81,7 +98,7 @@ def _draw_dots(axis: Axes, dots: Sequence[Dot], rows: list[str], series: Sequenc
     for dot in dots:
         place = series.index(dot.series)
         y = rows.index(dot.row) + (place + 0.8) * step - 0.5
-        look = _look(place)
+        look = look_of(place)
         if np.isfinite([dot.low, dot.high]).all():
             axis.plot(
                 [100 * dot.low, 100 * dot.high], [y, y], color=look["color"], lw=2.6, alpha=0.5
@@ -100,29 +117,46 @@ def _draw_dots(axis: Axes, dots: Sequence[Dot], rows: list[str], series: Sequenc
             markeredgewidth=1.0,
             linestyle="none",
         )
-    axis.set_xlim(-3, 103)
-    axis.xaxis.set_major_locator(FixedLocator([0, 25, 50, 75, 100]))
+    rows_without_axis(axis, len(rows))
+
+
+def _percent_scale(axis: Axes, limits: tuple[float, float]) -> None:
+    low, high = limits
+    margin = 0.03 * (high - low)
+    axis.set_xlim(low - margin, high + margin)
+    if limits == (0, 100):
+        axis.xaxis.set_major_locator(FixedLocator([0, 25, 50, 75, 100]))
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=6))
+
+
+def rows_without_axis(axis: Axes, n_rows: int) -> None:
+    """Part named rows by thin lines, without an axis on their left."""
     axis.grid(False, axis="y")
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
-    for edge in range(1, len(rows)):
+    for edge in range(1, n_rows):
         axis.axhline(edge - 0.5, color=theme.GRID, lw=0.8)
 
 
-def _look(place: int) -> dict[str, str]:
+def look_of(place: int) -> dict[str, str]:
+    """Return colour and marker of a series; they repeat together only after 64 of them."""
+    n_colours, n_markers = len(theme.SERIES), len(theme.MARKERS)
     return {
-        "color": theme.SERIES[place % len(theme.SERIES)],
-        "marker": theme.MARKERS[place % len(theme.MARKERS)],
+        "color": theme.SERIES[place % n_colours],
+        "marker": theme.MARKERS[(place + place // n_colours) % n_markers],
     }
 
 
 def _legend_entries(
-    axis: Axes, series: Sequence[str], *, permuted: bool
+    axis: Axes, names: Sequence[str], *, permuted: bool
 ) -> tuple[list[object], list[str]]:
+    """Return the entries of all series and, by the last name, of the reference."""
     handles = [
-        axis.plot([], [], **_look(place), markersize=7.5, lw=2.6)[0] for place in range(len(series))
+        axis.plot([], [], **look_of(place), markersize=7.5, lw=2.6)[0]
+        for place in range(len(names) - 1)
     ]
-    labels = [*series, "chance"]
+    labels = list(names)
     handles += axis.plot([], [], color=theme.CHANCE, lw=0, marker="|", ms=11, mew=2.2)
     if permuted:
         handles += axis.plot([], [], color=theme.CHANCE, lw=2.2, ls=(0, (1, 1)))
@@ -146,10 +180,10 @@ def pool_figure(
         Panels beside each other.
     """
     with theme.style():
-        figure, axes = _grid(len(panels), columns)
+        figure, axes = panel_grid(len(panels), columns)
         for axis, (title, curves) in zip(axes, panels.items(), strict=True):
             for name, table in curves.items():
-                look, sizes = _look(series.index(name)), table["pool_size"]
+                look, sizes = look_of(series.index(name)), table["pool_size"]
                 axis.fill_between(
                     sizes,
                     100 * table["ci_low"].astype(float),
@@ -167,9 +201,9 @@ def pool_figure(
                 ls="--",
                 label="chance",
             )
-            _log_sizes(axis, longest["pool_size"].min(), longest["pool_size"].max())
-            _finish(axis, title, xlabel="candidates in the pool", ylabel="found first (%)")
-        _add_legend(figure, axes)
+            log_sizes(axis, longest["pool_size"].min(), longest["pool_size"].max())
+            finish(axis, title, xlabel="candidates in the pool", ylabel="found first (%)")
+        name_series(figure, axes)
     return figure
 
 
@@ -195,28 +229,32 @@ def rank_figure(
     """
     steps = np.unique(np.geomspace(1, n_gallery, 120).round().astype(int))
     with theme.style():
-        figure, axes = _grid(len(panels), columns)
+        figure, axes = panel_grid(len(panels), columns)
         for axis, (title, groups) in zip(axes, panels.items(), strict=True):
             for name, ranks in groups.items():
                 share = (ranks[:, None] <= steps).mean(axis=0)
-                colour = theme.SERIES[series.index(name) % len(theme.SERIES)]
-                axis.plot(steps, 100 * share, color=colour, drawstyle="steps-post", label=name)
+                place = series.index(name)
+                look = {
+                    "color": look_of(place)["color"],
+                    "ls": _DASHES[place // len(theme.SERIES) % 4],
+                }
+                axis.plot(steps, 100 * share, **look, drawstyle="steps-post", label=name)
             axis.plot(steps, 100 * steps / n_gallery, color=theme.CHANCE, ls="--", label="chance")
-            _log_sizes(axis, 1, n_gallery)
-            _finish(
+            log_sizes(axis, 1, n_gallery)
+            finish(
                 axis,
                 title,
                 xlabel=f"first k of {count(n_gallery)} candidates",
                 ylabel="true one among them (%)",
             )
-        _add_legend(figure, axes)
+        name_series(figure, axes)
     return figure
 
 
-def _grid(n_panels: int, columns: int) -> tuple[Figure, list[Axes]]:
+def panel_grid(n_panels: int, columns: int) -> tuple[Figure, list[Axes]]:
     """Return that many panels a row; places without a panel stay empty."""
     rows = -(-n_panels // columns)
-    width = min(_WIDTH_IN, 1.0 + 4.4 * columns)
+    width = min(WIDTH_IN, 1.0 + 4.4 * columns)
     figure = theme.new_figure(width, 2.7 * rows + 0.4)
     axes = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
     for axis in axes[n_panels:]:
@@ -224,26 +262,42 @@ def _grid(n_panels: int, columns: int) -> tuple[Figure, list[Axes]]:
     return figure, list(axes[:n_panels])
 
 
-def _add_legend(figure: Figure, axes: Sequence[Axes]) -> None:
+def name_series(figure: Figure, axes: Sequence[Axes]) -> None:
     """Name every series once, whichever panels it stands in; chance comes last."""
     entries: dict[str, object] = {}
     for axis in axes:
         handles, labels = axis.get_legend_handles_labels()
         entries |= dict(zip(labels, handles, strict=True))
     entries["chance"] = entries.pop("chance")
-    figure.legend(entries.values(), entries.keys(), loc="outside upper left", ncols=6)
+    legend_above(figure, list(entries.values()), list(entries))
 
 
-def _finish(axis: Axes, title: str, *, xlabel: str, ylabel: str) -> None:
+def legend_above(figure: Figure, handles: Sequence[object], labels: Sequence[str]) -> None:
+    """Put a legend above all panels, in as many columns as the figure has room for."""
+    longest_pt = _ENTRY_PT + _LETTER_PT * max(map(len, labels))
+    room = int(72 * figure.get_figwidth() // longest_pt)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=min(6, len(labels), max(1, room)),
+        handletextpad=0.4,
+        columnspacing=1.6,
+    )
+
+
+def finish(axis: Axes, title: str, *, xlabel: str, ylabel: str, lowest: float = 0) -> None:
+    """Set title, names of the axes and a scale from ``lowest`` to 100 percent."""
     axis.set_title(title)
-    axis.set_ylim(0, 103)
+    axis.set_ylim(lowest, 103)
     axis.set_xlabel(xlabel)
     if axis.get_subplotspec().is_first_col():
         axis.set_ylabel(ylabel)
 
 
-def _log_sizes(axis: Axes, low: int, high: int) -> None:
-    if high <= 20:
+def log_sizes(axis: Axes, low: int, high: int, *, linear_up_to: int = 20) -> None:
+    """Set a logarithmic scale of whole numbers; a linear one where there are few."""
+    if high <= linear_up_to:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         return
     axis.set_xscale("log")

@@ -31,6 +31,7 @@ _GROUP_TITLES = {
 _PARTS = (
     ("results", "Results", None),
     ("accuracy", "Accuracy", None),
+    ("decoders", "Decoders", "decoding"),
     ("examples", "Examples", "galleries"),
     ("pool", "Pool size", "pools"),
     ("brain", "Brain", "brains"),
@@ -59,7 +60,7 @@ def build_page(inputs: Inputs) -> str:
         "resampled": " or ".join(dict.fromkeys(map(str, inputs.metrics["resampled"]))),
         "level": interval_level(inputs.metrics),
         "accuracy": sections.accuracy_blocks(inputs, order, studio),
-        "decoding": decoding.decoding_tables(inputs.decoding, order),
+        "decoding": decoding.decoding_topics(inputs.decoding, order, studio, study=inputs.study),
         "metric_tables": _metric_tables(inputs, order),
         "definitions": tables.definitions(inputs.metrics),
         "galleries": _galleries(chosen, pictures, inputs, order),

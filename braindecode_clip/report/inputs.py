@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from braindecode_clip.artifacts import Retrieval, VoxelSet
-from braindecode_clip.checks import Problems
+from braindecode_clip.checks import Problems, some
 from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.constants import SCHEMA_VERSION
 from braindecode_clip.errors import BraindecodeError, DataError
@@ -35,8 +35,12 @@ LIST_KEYS = {
     "quality",
     "comparison",
     "bottleneck",
+    "curves",
     "importance",
 }
+#: Labels of a calibration curve, which stand in its file's name, and the columns that are read.
+CURVE_LABELS = ("subject", "roi", "split", "encoder", "decoder")
+CURVE_COLUMNS = ("decoder", "metric", "minutes", "value", "ci_low", "ci_high", "chance")
 MAP_KINDS = ("reliability", "noise_ceiling", "pattern")
 
 
@@ -48,8 +52,8 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
     study : StudyConfig
     listing : mapping
         Keys metrics, retrievals, reverse, voxels, maps, backgrounds, stimuli, benchmarks,
-        decoders, quality, comparison, bottleneck, importance; each but ``metrics`` may be
-        absent or empty.
+        decoders, quality, comparison, bottleneck, curves, importance; each but ``metrics`` may
+        be absent or empty.
     where : str
         Where the list comes from; it heads messages.
 
@@ -77,6 +81,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
     decoding = {
         "comparison": reader.tables(filter(None, [listing.get("comparison")])),
         "bottleneck": reader.tables(listing.get("bottleneck") or []),
+        "curves": reader.curves(listing.get("curves") or []),
         "importance": reader.tables(listing.get("importance") or []),
     }
     jobs = reader.jobs(listing.get("benchmarks") or [])
@@ -221,6 +226,24 @@ class _Reader:
         found = [self._try(lambda p: read_tsv(p, text=text), path) for path in paths]
         known = [table for table in found if table is not None]
         return pd.concat(known, ignore_index=True) if known else pd.DataFrame()
+
+    def curves(self, items: Iterable[Mapping[str, str]]) -> pd.DataFrame:
+        """Read calibration curves, with the labels of their files beside their columns."""
+        found = []
+        for item in items:
+            lacking = [key for key in (*CURVE_LABELS, "path") if key not in item]
+            if lacking:
+                self.problems.add(f"curve {dict(item)}: {some(lacking)} missing.")
+                continue
+            table = self._try(
+                lambda p: read_tsv(p, required=CURVE_COLUMNS, text=["decoder", "metric"]),
+                item["path"],
+            )
+            if table is not None:
+                # "decoder" in the table is what a row scores: alone, or with help by "fitted".
+                own = {key: str(item[key]) for key in CURVE_LABELS if key != "decoder"}
+                found.append(table.assign(**own, fitted=str(item["decoder"])))
+        return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
     def jobs(self, paths: Iterable[str]) -> pd.DataFrame:
         rows = []

@@ -96,6 +96,7 @@ def list_results(
             if f"_roi-{study.importance.roi}_" in path
             and any(f"_dec-{name}_" in path for name in study.single_decoders)
         ],
+        "curves": _curves(study, results, subjects) if study.calibration_curve.enabled else [],
         "maps": patterns,
         "quality": [
             str(path)
@@ -106,3 +107,16 @@ def list_results(
         "stimuli": stimuli,
         "benchmarks": [str(path) for path in sorted(Path(results).glob("benchmarks/**/*.tsv"))],
     }
+
+
+def _curves(study: StudyConfig, results: str, subjects: Sequence[str]) -> list[dict[str, str]]:
+    """Name the calibration curves of every decoder over several subjects, with their labels."""
+    shared = [item.name for item in study.decoders if item.kind == "shared"]
+    found = []
+    for subject, roi, split, encoder, name in product(
+        subjects, study.rois, study.splits, study.encoders, shared
+    ):
+        labels = {"roi": roi.name, "split": split.name, "encoder": encoder.name, "decoder": name}
+        path = result_path(results, "curve", subject=subject, **labels)
+        found.append({"subject": subject, **labels, "path": path})
+    return found

@@ -20,7 +20,7 @@ from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.config.voxels import SplitConfig
 from braindecode_clip.report.content import Counts, Inputs
 from braindecode_clip.report.methods_betas import betas_sentences
-from braindecode_clip.report.methods_decode import describe_linear
+from braindecode_clip.report.methods_decode import describe_linear, describe_measures
 from braindecode_clip.report.numbers import THIN, count, percent, plain
 from braindecode_clip.report.results import Order
 from braindecode_clip.report.sources import Citations
@@ -72,7 +72,7 @@ def methods_text(inputs: Inputs, order: Order) -> Methods:
         ],
         _voxels(inputs, cite),
         [_targets(encoder, cite) for encoder in study.encoders] + _decoders(study, cite),
-        _identification(inputs, cite),
+        _identification(inputs, cite) + describe_measures(study, cite),
         [
             f"All steps ran in braindecode_clip {__version__} as a Snakemake workflow "
             f"{cite('snakemake')}; all random numbers derive from the seed {study.seed}."

@@ -1,4 +1,4 @@
-"""Methods text: banded ridge, kernels, and ridge through a bottleneck."""
+"""Methods text: decoders in closed form, and what is measured beside the decoders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from braindecode_clip.config.decode_linear import (
     PCARidgeConfig,
     ReducedRankConfig,
 )
-from braindecode_clip.report.numbers import plain
+from braindecode_clip.config.study import StudyConfig
+from braindecode_clip.report.numbers import percent, plain
 from braindecode_clip.report.sources import Citations
 
 
@@ -44,3 +45,37 @@ def describe_linear(
         f"Decoder {decoder.name} is a reduced-rank ridge regression {cite('reduced_rank')}; its "
         f"rank and one of {penalties}, the same for all dimensions, were chosen {chosen}."
     )
+
+
+def describe_measures(study: StudyConfig, cite: Citations) -> list[str]:
+    """Return how the best decoder was chosen, and what else was measured."""
+    sentences = []
+    if len(study.decoders) > 1:
+        sentences.append(
+            "Among several decoders the best is the one of the highest pairwise identification of "
+            "out-of-fold predictions within the training part; no test score had a part in it."
+        )
+    curve = study.bottleneck
+    if curve.enabled:
+        sentences.append(
+            "Identification was measured against the rank of the map from voxels to embedding "
+            f"{cite('brainbits')}, for ranks of {', '.join(map(plain, curve.ranks))} (or as many "
+            f"as the data allow): by reduced-rank ridge regression {cite('reduced_rank')}, by "
+            "ridge on as many random combinations of voxels, and by a prior that draws the "
+            "embedding of a training stimulus at random; intervals "
+            f"({percent(curve.confidence, digits=0)}) are percentiles of "
+            f"{plain(curve.n_bootstrap)} bootstrap samples {cite('bootstrap')}."
+        )
+    if study.calibration_curve.enabled:
+        sentences.append(
+            "Calibration curves score decoders that were fitted on the first runs of a subject; "
+            "minutes are training trials times "
+            f"{plain(study.calibration_curve.trial_s)} s from one trial to the next."
+        )
+    if study.importance.enabled:
+        sentences.append(
+            f"Decoders of ROI {study.importance.roi} were fitted again without the voxels of "
+            f"{', '.join(study.importance.parts)}, one after another; losses are paired "
+            "differences of pairwise identification over the test samples."
+        )
+    return sentences

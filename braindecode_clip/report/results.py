@@ -119,18 +119,21 @@ class Order:
         return table.iloc[positions].reset_index(drop=True)
 
     def settings(self, table: pd.DataFrame) -> list[dict[str, str]]:
-        """Return every (split, encoder, gallery) that has rows, in order."""
-        seen = table[list(SETTING)].astype(str).drop_duplicates()
-        ranked = sorted(
+        """Return every (split, encoder, gallery) that has rows, in order.
+
+        A table of what no gallery plays a part in has settings without one.
+        """
+        labels = [label for label in SETTING if label in table]
+        seen = table[labels].astype(str).drop_duplicates()
+        return sorted(
             seen.to_dict("records"),
-            key=lambda s: [self.names[label].index(s[label]) for label in SETTING],
+            key=lambda s: [self.names[label].index(s[label]) for label in labels],
         )
-        return ranked
 
     def setting_title(self, setting: Mapping[str, str]) -> str:
         """Name what tells a setting from the others; its gallery where nothing does."""
         labels = self.varying(SETTING) or ["gallery"]
-        return ", ".join(label_text(label, setting[label]) for label in labels)
+        return ", ".join(label_text(label, setting[label]) for label in labels if label in setting)
 
     def row_label(self, row: Mapping[str, Any]) -> str:
         """Name subject and ROI, as far as they vary (the subject always)."""

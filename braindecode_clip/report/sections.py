@@ -149,7 +149,7 @@ def pool_blocks(inputs: Inputs, order: Order, studio: Studio) -> list[Block]:
         title = f"Accuracy against pool size: {order.setting_title(setting)}"
         last = part[part["pool_size"] == part["pool_size"].max()]
         drawing = studio.draw(
-            pool_figure(panels, series, columns=_columns(panels, order)),
+            pool_figure(panels, series, columns=panel_columns(panels, order)),
             alt=f"{title}. At {count(last['pool_size'].max())} candidates: "
             + ", ".join(
                 f"subject {row['subject']} {row['roi']} {row['decoder']} {100 * row['value']:.1f} %"
@@ -184,7 +184,7 @@ def rank_blocks(inputs: Inputs, order: Order, studio: Studio) -> list[Block]:
             for name, ranks in groups.items()
         )
         drawing = studio.draw(
-            rank_figure(panels, series, n_gallery=max(sizes), columns=_columns(panels, order)),
+            rank_figure(panels, series, n_gallery=max(sizes), columns=panel_columns(panels, order)),
             alt=f"{title}. {medians}",
             caption="Share of samples whose true candidate is among the first k, for every k.",
         )
@@ -192,7 +192,7 @@ def rank_blocks(inputs: Inputs, order: Order, studio: Studio) -> list[Block]:
     return blocks
 
 
-def _columns(panels: Mapping[str, object], order: Order) -> int:
+def panel_columns(panels: Mapping[str, object], order: Order) -> int:
     """One row for each subject where regions differ, else up to three panels a row."""
     n_rois = len(order.names["roi"])
     return min(len(panels), n_rois if 2 <= n_rois <= 4 else 3)

@@ -29,6 +29,8 @@ SOURCES = {
     "human brain activity. Nature 452:352–355. doi:10.1038/nature06713",
     "adamw": "Loshchilov I, Hutter F (2019). Decoupled weight decay regularization. ICLR 2019. "
     "arXiv:1711.05101",
+    "brainbits": "Mayo D et al. (2024). BrainBits: How much of the brain are generative "
+    "reconstruction methods using? NeurIPS 2024. arXiv:2411.02783",
     "mindeye": "Scotti PS et al. (2023). Reconstructing the mind's eye: fMRI-to-image with "
     "contrastive learning and diffusion priors. NeurIPS 2023. arXiv:2305.18274",
     "snakemake": "Mölder F et al. (2021). Sustainable data analysis with Snakemake. "

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import hypergeom, pearsonr, rankdata
+from scipy.stats import binomtest, hypergeom, pearsonr, rankdata
 from sklearn.metrics import label_ranking_average_precision_score, r2_score, top_k_accuracy_score
 
 from braindecode_clip import metrics
@@ -250,3 +250,21 @@ def test_bad_pairs_are_refused(function: object) -> None:
     ]:
         with pytest.raises(DataError, match=words):
             function(first, second)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize(("hits", "n"), [(0, 7), (3, 12), (5, 9), (60, 60), (1, 1000), (1, 1)])
+def test_wilson_is_scipys(hits: int, n: int, confidence: float) -> None:
+    wanted = binomtest(hits, n).proportion_ci(confidence, method="wilson")
+    np.testing.assert_allclose(
+        metrics.wilson(hits / n, n, confidence=confidence), wanted, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("n", [7, 60, 84, 1000])
+def test_wilson_reaches_zero_and_one_exactly(n: int) -> None:
+    none, all_ = metrics.wilson(0.0, n), metrics.wilson(1.0, n)
+    assert none[0] == 0.0 and 0 < none[1] < 0.5
+    assert all_[1] == 1.0 and 0.5 < all_[0] < 1
+    # A mean of shares may be rounded beyond its limits.
+    assert metrics.wilson(-1e-17, n) == none and metrics.wilson(1 + 1e-15, n) == all_

@@ -376,6 +376,54 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, str]:
     return _with_page(write_study(tmp_path_factory.mktemp("full"), subjects=("01",)))
 
 
+def write_decoding(study: Study, labels: dict[str, str]) -> None:
+    """Write the tables about decoders as their stages write them, and list them."""
+    scores = {"validation_pairwise": 0.8, "validation_r2": 0.1, "test_pairwise": 0.75}
+    scores |= {"test_pairwise_ci_low": 0.7, "test_pairwise_ci_high": 0.8, "test_top_1": 0.2}
+    scores |= {"validation_by": "cross_validation"}
+    flags = {"transductive": False, "best_of_roi": True, "best": True}
+    ends = {"ci_low": 0.4, "ci_high": 0.9}
+    loss = {"loss": 0.1, "loss_ci_low": -0.1, "loss_ci_high": 0.2, "n_voxels": 9.0}
+    tables = {
+        "comparison": [{**labels, **scores, **flags}],
+        "bottleneck": [
+            {**labels, "map": name, "rank": rank, "pairwise": 0.6, **ends, "cosine": 0.2}
+            for name, rank in (("prior", 0), ("learned", 2), ("learned", 9), ("random", 2))
+        ],
+        "importance": [
+            {**labels, **loss, "left_out": part, "pairwise": 0.7, "out_of_fold_pairwise": 0.7}
+            for part in ("", "early")
+        ],
+        "curves": [
+            {"decoder": name, "metric": metric, "minutes": minutes, "value": 0.6, **ends}
+            | {"chance": 0.5 if name == "ridge" else None}
+            for name in ("ridge", "together - ridge")
+            for metric in ("top_1", "pairwise")
+            for minutes in (1.5, 3.0)
+        ],
+    }
+    for name, rows in tables.items():
+        path = study.folder / f"{name}.tsv"
+        write_tsv(path, pd.DataFrame(rows))
+        study.listing[name] = str(path) if name == "comparison" else [str(path)]
+    study.listing["curves"] = [{**labels, "path": study.listing["curves"][0]}]
+
+
+@pytest.fixture(scope="session")
+def decoded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, str]:
+    """Return a study that measured all about its decoder, and its page."""
+    study = write_study(
+        tmp_path_factory.mktemp("decoded"),
+        subjects=("01",),
+        rois=("visual",),
+        decoders=("ridge",),
+        maps=False,
+    )
+    keys = ("subject", "roi", "split", "encoder", "decoder", "gallery")
+    write_decoding(study, {key: study.rows[0][key] for key in keys})
+    return _with_page(study)
+
+
 @pytest.fixture(scope="session")
 def words(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, str]:
     """Return a study of one subject without pictures and maps, and its page."""

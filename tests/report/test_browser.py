@@ -41,10 +41,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("width_px", [1200, 390])
-def test_page_in_a_browser(full, width_px, tmp_path: Path):
+def measure(page: str, width_px: int, tmp_path: Path) -> dict:
+    """Lay a page out and return the sizes; nothing may be complained of or wider than it."""
     copy = tmp_path / "page.html"
-    copy.write_text(full[1].replace("</body>", MEASURE), encoding="utf-8")
+    copy.write_text(page.replace("</body>", MEASURE), encoding="utf-8")
     profile = f"--user-data-dir={tmp_path / 'profile'}"
     done = subprocess.run(
         [BROWSER, *FLAGS, profile, f"--window-size={width_px},1000", copy.as_uri()],
@@ -58,5 +58,18 @@ def test_page_in_a_browser(full, width_px, tmp_path: Path):
         re.search(r'data-measured="([^"]+)"', done.stdout).group(1).replace("&quot;", '"')
     )
     assert measured["overflow"] <= 0
+    return measured
+
+
+@pytest.mark.parametrize("width_px", [1200, 390])
+def test_page_in_a_browser(full, width_px, tmp_path: Path):
+    measured = measure(full[1], width_px, tmp_path)
     assert len(measured["pictures"]) == 18 * 6 and min(measured["pictures"]) > 20
     assert len(measured["plots"]) == 7 + 4 and min(measured["plots"]) > 80
+
+
+@pytest.mark.parametrize("width_px", [1200, 390])
+def test_decoders_in_a_browser(decoded, width_px, tmp_path: Path):
+    plots = measure(decoded[1], width_px, tmp_path)["plots"]
+    # Accuracy in both directions, pools, ranks; then forest, bottleneck, curve, importance.
+    assert len(plots) == 4 + 4 and min(plots) > 80
