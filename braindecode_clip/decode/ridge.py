@@ -93,7 +93,7 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         The best penalty is the smallest or largest on offer, and the target is predicted
         with a cross-validated R² above 0.01: a wider grid may do better.
     out_of_fold_ : ndarray of the shape of y
-        With ``out_of_fold=True``; NaN for a row that no fold holds out or of weight 0, the mean
+        With ``out_of_fold=True`` (or what was passed as ``held_out``); NaN for a row that no fold holds out or of weight 0, the mean
         where several do.
     n_features_in_ : int
 
@@ -141,7 +141,13 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.n_targets_batch = n_targets_batch
 
     def fit(
-        self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None, coef_out: Any = None
+        self,
+        X: Any,
+        y: Any,
+        groups: Any = None,
+        sample_weight: Any = None,
+        coef_out: Any = None,
+        held_out: Any = None,
     ) -> RidgeDecoder:
         """Choose the penalties and fit the weights.
 
@@ -156,7 +162,11 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         sample_weight : array-like (n_samples,) or float, optional
             Not below 0. A weight of k (a mean of k repeats) is the same as the row k times.
         coef_out : array-like (n_voxels, n_targets), optional
-            Where to write weights that memory cannot hold: an HDF5 data set.
+            Where to write weights that memory cannot hold: an HDF5 data set, or anything that
+            takes ``[voxels, targets] = block``. A block of targets is whole before the next.
+        held_out : array-like (n_samples, n_targets), optional
+            Where to write the out-of-fold predictions, by ``[:, targets] = block``, right after
+            the weights of the same targets.
 
         Returns
         -------
@@ -203,7 +213,14 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.best_score_ = -self.cv_mse_[best, np.arange(len(best))]
         self._warn_of_edges(spread / weights.sum(), alphas)
         self._fit_weights(
-            route, targets, best=best, parts=parts, dtype=dtype, work=work, out=coef_out
+            route,
+            targets,
+            best=best,
+            parts=parts,
+            dtype=dtype,
+            work=work,
+            out=coef_out,
+            held_out=held_out,
         )
         return self
 
@@ -349,6 +366,7 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         dtype: np.dtype,
         work: np.dtype,
         out: Any,
+        held_out: Any,
     ) -> None:
         """Fit the weights, and predict the held-out rows, at the chosen penalties."""
         shape = (route.table.shape[1], targets.n_targets)
@@ -356,7 +374,9 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
             raise ValueError(f"'coef_out' has shape {out.shape}, expected {shape}.")
         self.coef_ = np.empty(shape, dtype=dtype) if out is None else out
         intercept = np.empty(targets.n_targets)
-        held = np.empty((route.table.shape[0], targets.n_targets), dtype) if self.out_of_fold else 0
+        held = held_out
+        if self.out_of_fold and held is None:
+            held = np.empty((route.table.shape[0], targets.n_targets), dtype)
         for part in parts:
             block, mean = targets.read(part, work)
             if len(parts) > 1:
@@ -370,7 +390,8 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 held[:, part] = _held_out_predictions(route, block, best[part]) + mean
         self.intercept_ = intercept.astype(dtype)
         if self.out_of_fold:
-            self.out_of_fold_ = held.reshape(len(held), *self._tail)
+            whole = held_out is None
+            self.out_of_fold_ = held.reshape(len(held), *self._tail) if whole else held
 
     def _warn_of_edges(self, spread: np.ndarray, alphas: np.ndarray) -> None:
         predicted = -self.best_score_ < (1 - EDGE_R2) * spread
