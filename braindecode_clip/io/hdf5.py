@@ -35,6 +35,8 @@ VectorsT = TypeVar("VectorsT", Embeddings, Predictions)
 _TEXT = h5py.string_dtype("utf-8")
 #: Rows of a chunk of tokens: some tokens of all rows are read far more often than whole rows.
 CHUNK_ROWS = 64
+#: Bytes of an array of a decoder of tokens above which it stays in its file.
+LAZY_ABOVE = 2**26
 #: Numbers copied in one step from one file to another.
 COPIED_NUMBERS = 2**24
 
@@ -164,13 +166,18 @@ def open_vectors(path: str | Path, cls: type[VectorsT]) -> Iterator[VectorsT]:
     ArtifactError
         As :func:`load_artifact`.
     """
-    with _open(path) as file:
-        stored = file.get("vectors")
-        has_tokens = isinstance(stored, h5py.Dataset) and stored.ndim == 3
+    has_tokens = holds_tokens(path)
     with open_artifact(path, cls, lazy=("vectors",) if has_tokens else ()) as artefact:
         if has_tokens:
             artefact = dataclasses.replace(artefact, vectors=TokenRows(artefact.vectors))
         yield artefact
+
+
+def holds_tokens(path: str | Path) -> bool:
+    """Tell whether a file of embeddings or predictions has several vectors for each row."""
+    with _open(path) as file:
+        stored = file.get("vectors")
+        return isinstance(stored, h5py.Dataset) and stored.ndim == 3
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
