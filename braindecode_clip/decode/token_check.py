@@ -18,9 +18,10 @@ class HeldOut:
     """Calibration, explained variance and pairwise identification, block by block.
 
     The calibration of :func:`~braindecode_clip.decode.calibrate.fit_calibration` for each target
-    needs that target alone, but the gain of "spread" is one for all. So products and squares are
-    summed of deviations from the mean, and the gain comes in at the end: with
-    ``p' = y_mean + g (p - p_mean)`` the similarities and norms are polynomials in g.
+    needs that target alone, but the gain of "spread" is one for all. So products are summed of
+    the mean and of deviations from it, and the gain comes in at the end: with
+    ``p' = y_mean + g (p - p_mean)`` the products with a candidate are linear in g. (The length of
+    p' is the same for all candidates, and orders none.)
 
     Parameters
     ----------
@@ -68,9 +69,6 @@ class HeldOut:
         gallery = target[self._gallery].astype(np.float64)
         self._constant += gallery @ base
         self._linear += deviation @ gallery.T
-        self._norms[0] += base @ base
-        self._norms[1] += 2 * deviation @ base
-        self._norms[2] += np.square(deviation).sum(axis=1)
         self._lengths += np.square(gallery).sum(axis=1)
 
     def finish(self) -> dict[str, Any]:
@@ -96,15 +94,12 @@ class HeldOut:
         self._scored = np.flatnonzero(self._own[self._known] >= 0)
         shape = (len(self._scored), len(self._gallery))
         self._linear, self._constant = np.zeros(shape), np.zeros(shape[1])
-        self._norms, self._lengths = np.zeros((3, shape[0])), np.zeros(shape[1])
+        self._lengths = np.zeros(shape[1])
 
     def _shares(self, gain: float) -> np.ndarray:
         if len(self._gallery) < 2 or not len(self._scored):
             return np.full(1, np.nan)
-        similarity = self._constant + gain * self._linear
-        norms = self._norms[0] + gain * self._norms[1] + gain**2 * self._norms[2]
-        scale = np.sqrt(np.maximum(norms, 0))[:, None] * np.sqrt(self._lengths)
-        similarity = np.divide(similarity, scale, out=np.zeros_like(similarity), where=scale > 0)
+        similarity = (self._constant + gain * self._linear) / np.sqrt(self._lengths)
         own = self._own[self._known[self._scored]]
         rank = ranks(*count_better(similarity.astype(np.float32), own))
         return 1 - (rank - 1) / (len(self._gallery) - 1)
