@@ -62,9 +62,9 @@ class FoldDecoder:
         out_of_fold (n, n_dims) and out_of_fold_rows (n,), predictions of training rows by models
         that had not seen them. Ensemble: weights (n_members,), and the arrays of member i as
         ``i/name``. Of token targets (:mod:`braindecode_clip.decode.token_fit`), with n_tokens ·
-        n_dims for n_dims: ridge as above but for out_of_fold, and coef where it was asked for;
-        contrastive and MLP predict coordinates, with token_mix (n_coordinates, n_stimuli) and
-        token_stimuli (n_stimuli,) beside their own.
+        n_dims for n_dims: ridge as above without out_of_fold, and with coef (n_kept, n_tokens,
+        n_dims) where it was asked for; contrastive and MLP predict coordinates, with token_mix
+        (n_coordinates, n_stimuli) and token_stimuli (n_stimuli,) beside their own.
     gain, offset : ndarray (n_dims,) float32
         Calibration of the predictions. With calibration "transductive": standard deviation and
         mean of the training targets, for predictions that are standardised before.

@@ -59,7 +59,9 @@ def raw_token_blocks(
         step = max(1, BLOCK_BYTES // (4 * len(decoder.voxel_index) * n_dims)) * n_dims
         for start in range(0, len(decoder.gain), step):
             part = slice(start, min(start + step, len(decoder.gain)))
-            yield part, (X @ arrays["coef"][:, part] + arrays["intercept"][part]).astype(float)
+            weights = np.asarray(arrays["coef"][:, tokens_of(part, n_dims)])
+            raw = X @ weights.reshape(len(weights), -1) + arrays["intercept"][part]
+            yield part, raw.astype(np.float64)
         return
     n_coordinates = len(arrays["token_mix"])
     plain = dataclasses.replace(

@@ -71,8 +71,8 @@ def decode_tokens(
     make_array : callable
         Given a shape and a dtype, makes room for the predictions.
     make_weights : callable, optional
-        The same for ridge's weights (n_kept, n_targets); without it they are not kept, and the
-        decoder cannot be applied again.
+        The same for ridge's weights (n_kept, n_tokens, n_dims); without it they are not kept, and
+        the decoder cannot be applied again.
 
     Returns
     -------
@@ -143,7 +143,7 @@ class _Fit:
         """Fit ridge, with the predictions of the test rows on the way."""
         train, estimator = self.fold.train, self.estimator
         targets = self.embeddings.vectors[self.embeddings.rows(train.stimulus_id)]
-        shape = (train.data.shape[1], self.n_targets)
+        shape = (train.data.shape[1], *targets.shape[1:])
         weights = make_weights(shape, np.float32) if make_weights is not None else None
         weighted = isinstance(self.config, RidgeConfig) and self.config.weight_by_repeats
         estimator.fit(
@@ -151,7 +151,7 @@ class _Fit:
             _Watched(targets),
             groups=self.groups,
             sample_weight=train.n_repeats if weighted else None,
-            coef_out=_Predicting(self.fold.test.data, shape, out=out, rows=rows, weights=weights),
+            coef_out=_Predicting(self.fold.test.data, out=out, rows=rows, weights=weights),
             held_out=_Checking(targets, self.held),
         )
         scores = self.held.finish()
@@ -237,10 +237,8 @@ class _Fit:
 class _Predicting:
     """Takes the weights of some voxels and targets: adds them up to predictions, keeps them."""
 
-    def __init__(
-        self, X: np.ndarray, shape: tuple[int, int], *, out: Any, rows: slice, weights: Any
-    ) -> None:
-        self.shape = shape
+    def __init__(self, X: np.ndarray, *, out: Any, rows: slice, weights: Any) -> None:
+        self.shape = (X.shape[1], out.shape[1] * out.shape[2])
         self._X, self._out, self._rows, self._weights = X, out, rows, weights
         self._n_seen = 0
 
@@ -251,7 +249,9 @@ class _Predicting:
         self._total += self._X[:, voxels] @ block
         self._n_seen += len(block)
         if self._weights is not None:
-            self._weights[voxels, part] = block
+            n_dims = self._out.shape[2]
+            whole = block.reshape(len(block), -1, n_dims)
+            self._weights[voxels, tokens_of(part, n_dims)] = whole
         if self._n_seen == self.shape[0]:
             write_blocks(self._out, self._rows, iter([(part, self._total)]))
             self._n_seen = 0

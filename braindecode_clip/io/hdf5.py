@@ -77,7 +77,7 @@ def new_dataset(file: h5py.File, shape: tuple[int, ...], dtype: Any) -> h5py.Dat
     file : File
         Open for writing.
     shape : tuple of int
-        (n, n_tokens, n_dims), or (n_voxels, n_targets).
+        (n, n_tokens, n_dims), in chunks of rows of a token; other shapes in one piece.
     dtype : dtype
 
     Returns

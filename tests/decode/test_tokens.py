@@ -99,7 +99,10 @@ def test_ridge_is_ridge_on_tokens_laid_end_to_end(monkeypatch, voxels, toy, toke
     for one, two in zip(decoder.folds, plain.folds, strict=True):
         np.testing.assert_array_equal(one.array("alpha"), two.array("alpha"))
         np.testing.assert_allclose(
-            one.array("coef"), two.array("coef") * np.sqrt(N_TOKENS), rtol=1e-3, atol=1e-6
+            one.array("coef").reshape(150, -1),
+            two.array("coef") * np.sqrt(N_TOKENS),
+            rtol=1e-3,
+            atol=1e-6,
         )
         assert one.info.keys() == two.info.keys()
         for name in ("out_of_fold_r2", "out_of_fold_pairwise", "mean_gain"):
@@ -211,7 +214,8 @@ def test_patterns_are_those_of_the_whole_predictions(voxels, tokens):
     config = RidgeConfig(calibration="spread_per_dimension")
     _, decoder = decode_tokens(voxels, tokens, config=config, seed=1, make_weights=np.empty)
     part, X = decoder.folds[0], voxels.folds[0].train.data
-    whole = (X @ part.array("coef") + part.array("intercept")) * part.gain + part.offset
+    weights = part.array("coef").reshape(150, -1)
+    whole = (X @ weights + part.array("intercept")) * part.gain + part.offset
     found = prediction_coordinates(part, X, kind="ridge", embeddings=tokens)
     np.testing.assert_allclose(
         pattern_strength(X, found), pattern_strength(X, whole), rtol=1e-3, atol=1e-5
