@@ -80,8 +80,8 @@ class EncoderConfig(Section):
     )
     vectors: str | None = Field(
         None,
-        description="precomputed: .npy matrix (n_names, n_dims), or .npz or .h5 that also holds "
-        "the names.",
+        description="precomputed: .npy matrix (n_names, n_dims), or tokens (n_names, n_tokens, "
+        "n_dims), or .npz or .h5 that also holds the names.",
     )
     names: str | None = Field(
         None, description="precomputed: .tsv with the name of every row of an .npy matrix."
