@@ -199,10 +199,10 @@ def dimension_table(
     Returns
     -------
     DataFrame
-        dim (counted from 0), correlation (predicted with true over the test samples),
-        correlation_of ("test"), n_samples, most and least (stimulus ids, the extreme one
-        first). The dimensions are chosen by the very correlation that is shown, so it is
-        optimistic; whether anything is decoded is for ``evaluate`` to say.
+        dim (counted from 0; of tokens laid end to end), correlation (predicted with true over the
+        test samples), correlation_of ("test"), n_samples, most and least (stimulus ids, the
+        extreme one first). The dimensions are chosen by the very correlation that is shown, so it
+        is optimistic; whether anything is decoded is for ``evaluate`` to say.
 
     Raises
     ------
@@ -217,12 +217,12 @@ def dimension_table(
             "file that `decode` had."
         )
     truth = embeddings.vectors[embeddings.rows(predictions.stimulus_id)]
-    r = correlation(predictions.vectors, truth)
+    r = _correlations(predictions.vectors, truth)
     order = np.argsort(-np.nan_to_num(r, nan=-np.inf), kind="stable")
     best = [int(dim) for dim in order[:n_dims] if np.isfinite(r[dim])]
     rows = []
     for dim in best:
-        ascending = np.argsort(embeddings.vectors[:, dim], kind="stable")
+        ascending = np.argsort(_values(embeddings.vectors, dim), kind="stable")
         ids = embeddings.ids.astype(str)[ascending]
         rows.append(
             {
@@ -236,3 +236,23 @@ def dimension_table(
         )
     columns = ["dim", "correlation", "correlation_of", "n_samples", "most", "least"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _correlations(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Correlate every dimension; token by token, as tokens may lie in a file; (n_dims,)."""
+    if len(truth.shape) == 2:
+        return correlation(predicted, truth)
+    return np.concatenate(
+        [
+            correlation(np.asarray(predicted[:, i : i + 1])[:, 0], truth[:, i : i + 1][:, 0])
+            for i in range(truth.shape[1])
+        ]
+    )
+
+
+def _values(vectors: np.ndarray, dim: int) -> np.ndarray:
+    """Return one dimension of all stimuli, tokens laid end to end; (n_stimuli,)."""
+    if len(vectors.shape) == 2:
+        return vectors[:, dim]
+    token, inner = divmod(dim, vectors.shape[2])
+    return vectors[:, token : token + 1][:, 0, inner]

@@ -7,6 +7,7 @@ that belong to another stimulus than the true one.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,6 +22,9 @@ from braindecode_clip.similarity import SimilarityKind, similarity_matrix
 
 Direction = Literal["brain_to_image", "image_to_brain"]
 logger = get_logger(__name__)
+
+#: Rows looked at together when duplicates are counted.
+ROWS_AT_ONCE = 64
 
 
 def gallery_ids(
@@ -161,9 +165,12 @@ def _check(predictions: Predictions, embeddings: Embeddings, candidates: np.ndar
             f"on; decoder != embeddings in {'; '.join(parts)}. Pass the embedding file that "
             "`decode` had, or re-run `decode`."
         )
-    n_predicted, n_embedded = predictions.vectors.shape[1], embeddings.vectors.shape[1]
-    if n_predicted != n_embedded:
-        problems.add(f"the predictions have {n_predicted} dimensions, the embeddings {n_embedded}.")
+    predicted, embedded = predictions.vectors.shape[1:], embeddings.vectors.shape[1:]
+    if predicted != embedded:
+        problems.add(
+            f"the predictions have {' x '.join(map(str, predicted))} dimensions, the embeddings "
+            f"{' x '.join(map(str, embedded))}."
+        )
     names, counts = np.unique(candidates, return_counts=True)
     if (counts > 1).any():
         problems.add(f"candidates more than once: {some(names[counts > 1].tolist())}.")
@@ -180,9 +187,11 @@ def _check(predictions: Predictions, embeddings: Embeddings, candidates: np.ndar
 def count_duplicates(vectors: np.ndarray) -> int:
     """Count the rows that equal at least one other row, byte for byte."""
     seen: dict[bytes, int] = {}
-    for row in np.ascontiguousarray(vectors):
-        key = row.tobytes()
-        seen[key] = seen.get(key, 0) + 1
+    # Tokens may lie in a file: some rows at a time, and their digests instead of their bytes.
+    for start in range(0, len(vectors), ROWS_AT_ONCE):
+        for row in np.ascontiguousarray(vectors[start : start + ROWS_AT_ONCE]):
+            key = hashlib.blake2b(row.tobytes()).digest()
+            seen[key] = seen.get(key, 0) + 1
     return sum(count for count in seen.values() if count > 1)
 
 

@@ -37,9 +37,10 @@ def similarity_matrix(
 
     Parameters
     ----------
-    queries : array (n_queries, n_dims)
-        Any real dtype, any scale.
-    gallery : array (n_gallery, n_dims)
+    queries : array (n_queries, n_dims), or tokens (n_queries, n_tokens, n_dims)
+        Any real dtype, any scale. Tokens are compared as one long vector
+        (:func:`token_similarity`), and may lie in a file.
+    gallery : array (n_gallery, n_dims), or tokens (n_gallery, n_tokens, n_dims)
     similarity : {"cosine", "correlation"}
 
     Returns
@@ -53,6 +54,8 @@ def similarity_matrix(
         Unequal n_dims, NaN or infinite numbers, or a vector without a direction (all zeros;
         for "correlation" all numbers equal).
     """
+    if len(np.shape(queries)) == 3 and len(np.shape(gallery)) == 3:
+        return token_similarity(queries, gallery, similarity=similarity)
     queries, gallery = check_vectors(queries, gallery)
     result = np.empty((len(queries), len(gallery)), dtype=np.float32)
     for rows, block in similarity_blocks(queries, gallery, similarity=similarity):
@@ -180,3 +183,83 @@ def _refuse(bad: np.ndarray, name: str, first_row: int, fault: str) -> None:
             f"{name}: {len(where)} vectors hold {fault}, rows {some(where)}. "
             "A similarity with them is undefined: look at what made them."
         )
+
+
+def token_similarity(
+    queries: np.ndarray, gallery: np.ndarray, *, similarity: SimilarityKind = "cosine"
+) -> np.ndarray:
+    """Compare the tokens of every query, laid end to end, with those of every candidate.
+
+    The similarity of MindEye's retrieval (Scotti et al., NeurIPS 2023): a token is compared with
+    the token of the same place alone. Some tokens of all rows are in memory at a time, in
+    float64, so both sides may lie in a file (:class:`~braindecode_clip.artifacts.TokenRows`).
+
+    Parameters
+    ----------
+    queries : array-like (n_queries, n_tokens, n_dims)
+    gallery : array-like (n_gallery, n_tokens, n_dims)
+    similarity : {"cosine", "correlation"}
+        "correlation" takes the mean over all numbers off each row first.
+
+    Returns
+    -------
+    ndarray (n_queries, n_gallery) float32
+        In [-1, 1], rounded as by :func:`similarity_matrix`.
+
+    Raises
+    ------
+    DataError
+        As :func:`similarity_matrix`.
+    """
+    if similarity not in get_args(SimilarityKind):
+        raise ConfigError(
+            f"similarity: got {similarity!r}, expected one of {get_args(SimilarityKind)}."
+        )
+    if min(*queries.shape, *gallery.shape) == 0 or queries.shape[1:] != gallery.shape[1:]:
+        raise DataError(
+            f"similarity: 'predicted' has shape {queries.shape} and 'gallery' {gallery.shape}, "
+            "expected the same tokens and dimensions, not empty. Use the embeddings that the "
+            "decoder was trained on."
+        )
+    sides = {"predicted": queries, "gallery": gallery}
+    means = {name: np.zeros((len(side), 1)) for name, side in sides.items()}
+    if similarity == "correlation":
+        for name, side in sides.items():
+            numbers = side.shape[1] * side.shape[2]
+            means[name] = sum(part.sum(axis=1, keepdims=True) for part in _token_blocks(side))
+            means[name] = means[name] / numbers
+    step = _tokens_at_once(len(queries) + len(gallery), queries.shape[2])
+    products = np.zeros((len(queries), len(gallery)))
+    squares = {name: np.zeros(len(side)) for name, side in sides.items()}
+    raw = {name: np.zeros(len(side)) for name, side in sides.items()}
+    pairs = zip(_token_blocks(queries, step), _token_blocks(gallery, step), strict=True)
+    for blocks in pairs:
+        centred = {}
+        for (name, mean), block in zip(means.items(), blocks, strict=True):
+            raw[name] += np.einsum("ij,ij->i", block, block)
+            centred[name] = block - mean if similarity == "correlation" else block
+            squares[name] += np.einsum("ij,ij->i", centred[name], centred[name])
+        products += centred["predicted"] @ centred["gallery"].T
+    for name, sums in squares.items():
+        _refuse(~np.isfinite(raw[name]), name, 0, "NaN or infinite numbers")
+        _refuse(raw[name] == 0, name, 0, "only zeros, so no direction")
+        # What is left of equal numbers after centring is rounding.
+        flat = sums <= raw[name] * (8 * np.finfo(np.float64).eps) ** 2
+        _refuse(flat, name, 0, "equal numbers only, so no correlation")
+    products /= np.sqrt(squares["predicted"])[:, None]
+    products /= np.sqrt(squares["gallery"])
+    products += ROUNDER
+    products -= ROUNDER
+    return np.clip(products, -1.0, 1.0).astype(np.float32)
+
+
+def _tokens_at_once(n_rows: int, n_dims: int) -> int:
+    return max(1, BLOCK_NUMBERS // (n_rows * n_dims))
+
+
+def _token_blocks(side: np.ndarray, step: int | None = None) -> Iterator[np.ndarray]:
+    """Yield some tokens of all rows, laid end to end; (n, n_tokens · n_dims) float64."""
+    step = step or _tokens_at_once(len(side), side.shape[2])
+    for start in range(0, side.shape[1], step):
+        block = np.asarray(side[:, start : start + step])
+        yield block.reshape(len(block), -1).astype(np.float64)

@@ -90,6 +90,22 @@ def test_double_names_are_refused() -> None:
         parse_study(config, where="demo.yaml")
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"decoders": [{"name": "own", "kind": "kernel_ridge"}]}, "'own'"),
+        ({"bottleneck": {"enabled": True}}, "'bottleneck'"),
+    ],
+)
+def test_tokens_are_for_the_decoders_that_take_them(change: dict, named: str) -> None:
+    config = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    vit = {"name": "vit", "kind": "open_clip", "model": "ViT-L-14", "pretrained": "openai"}
+    config["encoders"].append(vit | {"targets": "tokens"})
+    assert parse_study(config, where="demo.yaml").encoders[-1].targets == "tokens"
+    with pytest.raises(ConfigError, match=f"'vit' has token targets, which {named} do not take"):
+        parse_study(config | change, where="demo.yaml")
+
+
 def test_check_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
     good.write_text((ROOT / "config/demo.yaml").read_text())

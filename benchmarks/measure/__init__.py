@@ -72,6 +72,19 @@ def side_by_side(
     }
 
 
+def measured(call: Callable[[], object]) -> dict[str, float | None]:
+    """Run a call once: ``cpu_s``, ``wall_s``, ``memory_mb`` above what was resident before."""
+    gc.collect()
+    before = _reset_peak()
+    start, begin = time.process_time(), time.perf_counter()
+    call()
+    return {
+        "cpu_s": time.process_time() - start,
+        "wall_s": time.perf_counter() - begin,
+        "memory_mb": None if before is None else (_status_kb("VmHWM") - before) / 1024,
+    }
+
+
 def print_table(title: str, figures: Mapping[str, Mapping[str, float | None]]) -> None:
     """Print one line for each competitor."""
     print(f"\n{title}")

@@ -8,6 +8,7 @@ classes, or a tuple of them.
 
 from braindecode_clip.artifacts.matrices import Fold, Samples, VoxelSet
 from braindecode_clip.artifacts.responses import Betas, RunRegressors, Signals, Tuning
+from braindecode_clip.artifacts.token_rows import TokenRows
 from braindecode_clip.artifacts.vectors import Embeddings, Predictions, Retrieval
 from braindecode_clip.spaces import VoxelSpace
 
@@ -20,6 +21,7 @@ __all__ = [
     "RunRegressors",
     "Samples",
     "Signals",
+    "TokenRows",
     "Tuning",
     "VoxelSet",
     "VoxelSpace",

@@ -13,16 +13,27 @@ from braindecode_clip.checks import Problems, some
 from braindecode_clip.errors import ArtifactError
 
 
+def token_norms(vectors: np.ndarray) -> np.ndarray:
+    """Return the norm of every vector, or the root mean square norm of its tokens; (n,)."""
+    if vectors.ndim == 2:
+        return np.linalg.norm(vectors, axis=1)
+    # Row by row: the tokens of all stimuli in float64 would be several times as large.
+    squares = [np.square(row, dtype=np.float64).sum() for row in vectors]
+    return np.sqrt(np.array(squares) / vectors.shape[1])
+
+
 @dataclass(frozen=True)
 class Embeddings:
-    """Target vectors.
+    """Target vectors, one for each stimulus, or one for each token of a stimulus.
 
     Attributes
     ----------
     ids : ndarray (n_stimuli,) str
         Unique.
     vectors : ndarray (n_stimuli, n_dims) float32
-        Unit norm.
+        Unit norm. Or tokens (n_stimuli, n_tokens, n_dims), float32 or float16, the root mean
+        square norm of whose tokens is 1 for every stimulus; of a file that is open they are
+        :class:`~braindecode_clip.artifacts.token_rows.TokenRows`.
     modality : str
         "image" or "text".
     fingerprint : dict
@@ -36,13 +47,20 @@ class Embeddings:
 
     def __post_init__(self) -> None:
         problems = Problems("Embeddings")
-        check_matrix(problems, "vectors", self.vectors, (len(self.ids), None))
+        axes = (None,) * max(1, len(self.vectors.shape) - 1)
+        check_matrix(problems, "vectors", self.vectors, (len(self.ids), *axes[:2]))
         check_unique(problems, "ids", self.ids)
-        if not problems and len(self.ids):
-            worst = float(np.abs(np.linalg.norm(self.vectors, axis=1) - 1).max())
+        # What is left in its file was checked when it was written.
+        if not problems and len(self.ids) and isinstance(self.vectors, np.ndarray):
+            worst = float(np.abs(token_norms(self.vectors) - 1).max())
             if worst > 1e-3:
                 problems.add(f"'vectors' must have unit norm; the worst is off by {worst:.3g}.")
         problems.raise_if_any(ArtifactError)
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether a stimulus has several vectors."""
+        return len(self.vectors.shape) == 3
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return the positions of ``ids``; all missing ones in one error."""
@@ -63,8 +81,8 @@ class Predictions:
 
     Attributes
     ----------
-    vectors : ndarray (n_queries, n_dims) float32
-        Calibrated, not normalised.
+    vectors : ndarray (n_queries, n_dims) or (n_queries, n_tokens, n_dims) float32
+        Calibrated, not normalised. Tokens of an open file: as of :class:`Embeddings`.
     stimulus_id : ndarray (n_queries,) str
         The stimulus that was really shown.
     group : ndarray (n_queries,) str
@@ -95,7 +113,8 @@ class Predictions:
     def __post_init__(self) -> None:
         problems = Problems("Predictions")
         n_queries = len(self.stimulus_id)
-        check_matrix(problems, "vectors", self.vectors, (n_queries, None))
+        axes = (None,) * max(1, len(self.vectors.shape) - 1)
+        check_matrix(problems, "vectors", self.vectors, (n_queries, *axes[:2]))
         for name in ("group", "fold", "n_repeats"):
             check_matrix(problems, name, getattr(self, name), (n_queries,))
         problems.raise_if_any(ArtifactError)

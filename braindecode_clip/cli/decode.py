@@ -15,6 +15,7 @@ from braindecode_clip.errors import ConfigError
 
 if TYPE_CHECKING:
     from braindecode_clip.artifacts import Embeddings, VoxelSet
+    from braindecode_clip.io.training_state import TrainingState
 
 
 def decode(
@@ -58,15 +59,9 @@ def decode(
     from braindecode_clip.artifacts import Embeddings, VoxelSet
     from braindecode_clip.decode import FittedDecoder, apply_decoder, combine
     from braindecode_clip.decode import decode as fit_and_predict
-    from braindecode_clip.io.hdf5 import load_artifact, save_artifact
-    from braindecode_clip.io.training_state import TrainingState
+    from braindecode_clip.io.hdf5 import holds_tokens, load_artifact, save_artifact
     from braindecode_clip.logs import get_logger, milestone
-    from braindecode_clip.provenance import (
-        code_digest,
-        file_sha256,
-        library_versions,
-        make_provenance,
-    )
+    from braindecode_clip.provenance import make_provenance
 
     logger = get_logger(__name__)
     if decoder is not None and (options or out_decoder or band):
@@ -82,6 +77,20 @@ def decode(
             "--member names the decoders of an ensemble: give it together with 'kind: ensemble' "
             f"in --options. Got {len(member or [])} of them with 'kind: {config.kind}'."
         )
+    if holds_tokens(embeddings):
+        from braindecode_clip.cli.decode_tokens import decode_tokens
+
+        decode_tokens(
+            voxels,
+            embeddings,
+            config=config,
+            seed=seed,
+            out=out,
+            out_decoder=out_decoder,
+            decoder=decoder,
+            state=state,
+        )
+        return
     samples = load_artifact(voxels, VoxelSet)
     targets = load_artifact(embeddings, Embeddings)
     inputs = [voxels, embeddings, *(band or [])]
@@ -98,10 +107,7 @@ def decode(
         name = encoder_name(embeddings, targets)
         bands = band_labels(samples, band or [], config=config)
         if state is not None:
-            key = {"options": config.model_dump(mode="json"), "seed": seed}
-            key |= {"data": [file_sha256(path) for path in inputs]}
-            key |= {"code": code_digest("braindecode_clip.cli.decode")}
-            store = TrainingState(state, key=key | {"libraries": dict(library_versions())})
+            store = training_state(state, config, seed=seed, inputs=inputs)
         with milestone(logger, f"fitted {config.name} on {samples.roi}") as note:
             predictions, fitted = fit_and_predict(
                 samples,
@@ -128,6 +134,19 @@ def decode(
     logger.info("wrote %s", out)
     if store is not None:
         store.remove()
+
+
+def training_state(
+    folder: Path, config: AnyDecoderConfig, *, seed: int, inputs: list[Path]
+) -> TrainingState:
+    """Return the state of this very fit: of its data, options, seed and code."""
+    from braindecode_clip.io.training_state import TrainingState
+    from braindecode_clip.provenance import code_digest, file_sha256, library_versions
+
+    key = {"options": config.model_dump(mode="json"), "seed": seed}
+    key |= {"data": [file_sha256(path) for path in inputs]}
+    key |= {"code": code_digest("braindecode_clip.cli.decode")}
+    return TrainingState(folder, key=key | {"libraries": dict(library_versions())})
 
 
 def encoder_name(path: Path, embeddings: Embeddings) -> str:

@@ -48,6 +48,11 @@ def embed(
 
     logger = get_logger(__name__)
     config = read_options(options, EncoderConfig)
+    if config.targets != "pooled":
+        from braindecode_clip.cli.embed_tokens import embed_tokens
+
+        embed_tokens(config, stimuli, out=out, device=device)
+        return
     with milestone(logger, f"embedded with {config.name}") as note:
         if config.kind == "precomputed":
             result = _precomputed(config, stimuli)
@@ -78,7 +83,7 @@ def _encoded(
             f"encoder '{config.name}': no stimuli. Pass --stimuli with the table of pictures."
         )
     column = _IMAGE if config.modality == "image" else _CAPTION
-    table = _read_stimuli(stimuli, column)
+    table = read_stimuli(stimuli, column)
     encoder = load_encoder(
         "scenes" if config.kind == "scenes" else str(config.model),
         config.pretrained,
@@ -100,7 +105,8 @@ def _encoded(
     return result
 
 
-def _read_stimuli(path: Path, column: str) -> pd.DataFrame:
+def read_stimuli(path: Path, column: str) -> pd.DataFrame:
+    """Read the table of stimuli: stimulus_id and a column; every fault in one message."""
     from braindecode_clip.checks import Problems, some
     from braindecode_clip.io.tables import read_tsv
 
@@ -141,7 +147,7 @@ def _precomputed(config: EncoderConfig, stimuli: Path | None) -> Embeddings:
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     if stimuli is not None:
-        result.rows(_read_stimuli(stimuli, _IDS)[_IDS].to_numpy())
+        result.rows(read_stimuli(stimuli, _IDS)[_IDS].to_numpy())
     return result
 
 

@@ -38,7 +38,7 @@ def evaluate(
     from braindecode_clip.constants import SCHEMA_VERSION
     from braindecode_clip.evaluate import evaluate as score
     from braindecode_clip.io.atomic import write_json
-    from braindecode_clip.io.hdf5 import load_artifact
+    from braindecode_clip.io.hdf5 import load_artifact, open_vectors
     from braindecode_clip.io.tables import write_tsv
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.provenance import make_provenance
@@ -48,9 +48,11 @@ def evaluate(
     config = read_options(options, EvaluateConfig)
     ranked = [path for path in (retrieval, reverse) if path is not None]
     retrievals = [load_artifact(path, Retrieval) for path in ranked]
-    predicted = load_artifact(predictions, Predictions)
-    targets = load_artifact(embeddings, Embeddings)
-    with milestone(logger, f"scored {retrieval.name}") as note:
+    with (
+        open_vectors(predictions, Predictions) as predicted,
+        open_vectors(embeddings, Embeddings) as targets,
+        milestone(logger, f"scored {retrieval.name}") as note,
+    ):
         # One stream for all subjects and decoders: the same seed permutes them alike.
         rng = make_rng(seed, "evaluate")
         result = score(retrievals, predicted, targets, rng=rng, options=config)

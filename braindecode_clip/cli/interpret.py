@@ -14,7 +14,7 @@ from braindecode_clip.errors import DataError
 if TYPE_CHECKING:
     import numpy as np
 
-    from braindecode_clip.artifacts import VoxelSet
+    from braindecode_clip.artifacts import Embeddings, VoxelSet
     from braindecode_clip.decode import FittedDecoder
 
 
@@ -52,7 +52,13 @@ def interpret(
     from braindecode_clip.artifacts import Embeddings, Predictions, VoxelSet
     from braindecode_clip.decode import FittedDecoder
     from braindecode_clip.interpret import dimension_table, voxel_maps
-    from braindecode_clip.io.hdf5 import load_artifact
+    from braindecode_clip.io.hdf5 import (
+        LAZY_ABOVE,
+        holds_tokens,
+        load_artifact,
+        open_artifact,
+        open_vectors,
+    )
     from braindecode_clip.io.runs import write_map
     from braindecode_clip.io.tables import write_tsv
     from braindecode_clip.logs import get_logger, milestone
@@ -60,16 +66,19 @@ def interpret(
     logger = get_logger(__name__)
     config = read_options(options, InterpretConfig)
     voxel_set = load_artifact(voxels, VoxelSet)
-    fitted = load_artifact(decoder, FittedDecoder)
-    predicted = load_artifact(predictions, Predictions)
-    targets = load_artifact(embeddings, Embeddings)
-    with milestone(logger, f"interpreted {decoder.name}") as note:
+    lazy = LAZY_ABOVE if holds_tokens(embeddings) else None
+    with (
+        open_artifact(decoder, FittedDecoder, lazy_above=lazy) as fitted,
+        open_vectors(predictions, Predictions) as predicted,
+        open_vectors(embeddings, Embeddings) as targets,
+        milestone(logger, f"interpreted {decoder.name}") as note,
+    ):
         table = dimension_table(
             predicted, targets, n_dims=config.n_dims, n_pictures=config.n_pictures
         )
         maps = voxel_maps(
             voxel_set,
-            _predict_train(fitted, voxel_set, where=str(decoder)),
+            _predict_train(fitted, voxel_set, targets, where=str(decoder)),
             variance=config.pattern_variance,
         )
         n_mapped = int(np.isfinite(maps.pattern).sum())
@@ -90,11 +99,17 @@ def interpret(
 interpret.__doc__ = f"{interpret.__doc__}\n\n{options_help(InterpretConfig)}"
 
 
-def _predict_train(fitted: FittedDecoder, voxels: VoxelSet, *, where: str) -> list[np.ndarray]:
-    """Predict the training samples of every fold with the decoder of that fold."""
+def _predict_train(
+    fitted: FittedDecoder, voxels: VoxelSet, embeddings: Embeddings, *, where: str
+) -> list[np.ndarray]:
+    """Predict the training samples of every fold with the decoder of that fold.
+
+    Of tokens, which memory may not hold, coordinates that vary together as they do.
+    """
     import numpy as np
 
     from braindecode_clip.decode import predict_samples
+    from braindecode_clip.decode.token_apply import prediction_coordinates
 
     pairs = list(zip(fitted.folds, voxels.folds, strict=False))
     fits = len(fitted.folds) == len(voxels.folds) and all(
@@ -108,4 +123,11 @@ def _predict_train(fitted: FittedDecoder, voxels: VoxelSet, *, where: str) -> li
             f"sub-{voxels.subject} roi-{voxels.roi} split-{voxels.split} "
             f"({len(voxels.folds)} folds). Pass the voxels that it was fitted on."
         )
+    if embeddings.has_tokens:
+        return [
+            prediction_coordinates(
+                decoder, fold.train.data, kind=fitted.kind, embeddings=embeddings
+            )
+            for decoder, fold in pairs
+        ]
     return [predict_samples(decoder, fold.train.data, kind=fitted.kind) for decoder, fold in pairs]

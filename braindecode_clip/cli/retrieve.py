@@ -32,7 +32,7 @@ def retrieve(
 ) -> None:
     """Rank candidates by their similarity to each prediction."""
     from braindecode_clip.artifacts import Embeddings, Predictions
-    from braindecode_clip.io.hdf5 import load_artifact, save_artifact
+    from braindecode_clip.io.hdf5 import open_vectors, save_artifact
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.provenance import make_provenance
     from braindecode_clip.retrieve import gallery_ids
@@ -41,10 +41,12 @@ def retrieve(
     logger = get_logger(__name__)
     config = read_options(options, RetrieveConfig)
     chosen = read_options(gallery, GalleryConfig, flag="--gallery")
-    predicted = load_artifact(predictions, Predictions)
-    targets = load_artifact(embeddings, Embeddings)
     files = {"brain_to_image": out, "image_to_brain": out_reverse}
-    with milestone(logger, f"ranked gallery {chosen.name}") as note:
+    with (
+        open_vectors(predictions, Predictions) as predicted,
+        open_vectors(embeddings, Embeddings) as targets,
+        milestone(logger, f"ranked gallery {chosen.name}") as note,
+    ):
         ids = gallery_ids(predicted, targets, candidates=chosen.candidates, ids=chosen.ids)
         found = {
             path: rank_candidates(

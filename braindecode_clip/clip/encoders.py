@@ -21,6 +21,7 @@ from braindecode_clip.clip.models import (
     quiet_open_clip,
 )
 from braindecode_clip.clip.pretrained import Source, embedded_model, resolve
+from braindecode_clip.clip.tokens import TokenEncoder
 from braindecode_clip.clip.torchvision_compat import import_open_clip
 from braindecode_clip.errors import ConfigError, DataError
 from braindecode_clip.provenance import file_sha256
@@ -130,6 +131,16 @@ class ClipEncoder:
             return torch.as_tensor(self._tokenize(list(part)))
 
         return self._encode(texts, prepare, self._model.encode_text, batch_size)
+
+    def token_encoder(self, **choices: Any) -> TokenEncoder:
+        """Return the encoder of the image tower's tokens; see :class:`.tokens.TokenEncoder`."""
+        return TokenEncoder(
+            self._model,
+            self._preprocess,
+            fingerprint=self.fingerprint,
+            name=self.name,
+            **choices,
+        )
 
     def _encode(
         self,

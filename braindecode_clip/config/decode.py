@@ -12,6 +12,10 @@ NAME = r"^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$"
 Calibration = Literal["none", "spread", "spread_per_dimension", "least_squares", "transductive"]
 #: Calibrations of decoders that are made of others, or of all subjects.
 OwnCalibration = Literal["none", "spread", "spread_per_dimension", "least_squares"]
+TARGET_COMPONENTS = (
+    "Token targets alone: leading principal components of the training targets that are "
+    "predicted. Default null: all, in which nothing of a training target is lost."
+)
 CALIBRATION = (
     "What is undone of the decoder's shrinkage, fitted on out-of-fold predictions of the "
     "training part. spread (default): one gain that gives the predictions the total variance of "
@@ -160,6 +164,7 @@ class ContrastiveConfig(CalibratedSection):
         description="Principal components of the training rows to work in. Default null: all, "
         "which is exact.",
     )
+    target_components: int | None = Field(default=None, ge=1, description=TARGET_COMPONENTS)
     calibration: Calibration = Field(default="spread", description=CALIBRATION)
 
 
@@ -268,6 +273,7 @@ class MLPConfig(CalibratedSection):
         description="float32 (default), or bfloat16 for the factors of the first layer's "
         "products while training.",
     )
+    target_components: int | None = Field(default=None, ge=1, description=TARGET_COMPONENTS)
     calibration: Calibration = Field(default="spread", description=CALIBRATION)
 
     @model_validator(mode="after")

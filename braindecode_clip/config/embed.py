@@ -9,12 +9,14 @@ from pydantic import Field, model_validator
 from braindecode_clip.config.base import Section
 from braindecode_clip.config.datasets import LABEL
 
+#: Keys that say what is taken of an image tower.
+_TOKENS = {"targets", "token_projection", "class_token", "token_dtype"}
 #: Keys that each kind cannot do without.
 _NEEDED = {"scenes": (), "open_clip": ("model",), "local": ("model",), "precomputed": ("vectors",)}
 _USED = {
     "scenes": {"batch_size"},
-    "open_clip": {"model", "pretrained", "weights", "quick_gelu", "batch_size"},
-    "local": {"model", "batch_size"},
+    "open_clip": {"model", "pretrained", "weights", "quick_gelu", "batch_size"} | _TOKENS,
+    "local": {"model", "batch_size"} | _TOKENS,
     "precomputed": {
         "vectors",
         "names",
@@ -56,10 +58,30 @@ class EncoderConfig(Section):
         "it; null takes it from the tag or the model.",
     )
     batch_size: int = Field(64, ge=1, description="Pictures or captions encoded at once.")
+    targets: Literal["pooled", "penultimate", "tokens"] = Field(
+        "pooled",
+        description="open_clip, local; pictures. pooled: one vector a stimulus. tokens: the "
+        "last hidden states of a vision transformer, layer-normed and projected to the shared "
+        "space (257 x 768 for ViT-L-14, as Brain-Diffuser and MindEye decode). penultimate: hidden "
+        "states after the last block but one, as they are. Tokens are scaled to a root mean "
+        "square norm of 1 in each picture, and decoded by ridge, contrastive and mlp.",
+    )
+    token_projection: bool | None = Field(
+        None,
+        description="tokens, penultimate: apply the last layer norm and the projection to the "
+        "shared space. null: for tokens alone. False with tokens: layer-normed, in the width of "
+        "the tower (256 x 1664 for ViT-bigG-14 without the class token, as MindEye2 decodes).",
+    )
+    class_token: bool = Field(
+        True, description="tokens, penultimate: keep the token of the whole picture, the first."
+    )
+    token_dtype: Literal["float16", "float32"] = Field(
+        "float16", description="tokens, penultimate: number format in the file."
+    )
     vectors: str | None = Field(
         None,
-        description="precomputed: .npy matrix (n_names, n_dims), or .npz or .h5 that also holds "
-        "the names.",
+        description="precomputed: .npy matrix (n_names, n_dims), or tokens (n_names, n_tokens, "
+        "n_dims), or .npz or .h5 that also holds the names.",
     )
     names: str | None = Field(
         None, description="precomputed: .tsv with the name of every row of an .npy matrix."
@@ -84,6 +106,15 @@ class EncoderConfig(Section):
                 f"kind '{self.kind}' does not use {', '.join(map(repr, extra))}; it uses "
                 f"{', '.join(sorted(_USED[self.kind]))}"
             )
+        if self.targets != "pooled" and self.modality != "image":
+            raise ValueError(
+                f"targets '{self.targets}' are of pictures; set 'modality: image' or 'targets: "
+                "pooled'"
+            )
+        unused = sorted((_TOKENS - {"targets"}) & self.model_fields_set)
+        unused = [k for k in unused if getattr(self, k) != type(self).model_fields[k].default]
+        if self.targets == "pooled" and unused:
+            raise ValueError(f"targets 'pooled' do not use {', '.join(map(repr, unused))}")
         if self.kind == "open_clip" and not (self.pretrained or self.weights):
             raise ValueError("kind 'open_clip' needs 'pretrained' (a tag) or 'weights' (a file)")
         return self

@@ -25,6 +25,8 @@ from braindecode_clip.config.retrieve import GalleryConfig, RetrieveConfig
 from braindecode_clip.config.simulate import SimulateConfig
 from braindecode_clip.config.voxels import SplitConfig, VoxelsConfig
 
+#: Kinds of decoders that take token targets.
+TOKEN_KINDS = ("ridge", "contrastive", "mlp")
 SCHEMA_URI = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -117,6 +119,20 @@ class StudyConfig(Section):
                         f"the members of decoder '{item.name}' must be different ones of the "
                         f"single decoders {some(single)}; got {some(list(item.members))}"
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_have_decoders(self) -> StudyConfig:
+        tokens = [item.name for item in self.encoders if item.targets != "pooled"]
+        pooled = [item.name for item in self.decoders if item.kind not in TOKEN_KINDS]
+        parts = ("bottleneck", "importance", "calibration_curve")
+        pooled += [name for name in parts if getattr(self, name).enabled]
+        if tokens and pooled:
+            raise ValueError(
+                f"encoder '{tokens[0]}' has token targets, which {some(pooled)} do not take; "
+                f"decoders of kind {', '.join(TOKEN_KINDS)} do. Put the tokens into a study of "
+                "their own, or take 'targets: pooled'"
+            )
         return self
 
     @model_validator(mode="after")

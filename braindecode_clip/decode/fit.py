@@ -121,14 +121,19 @@ def apply_decoder(fitted: FittedDecoder, voxels: VoxelSet, embeddings: Embedding
         A test stimulus was trained on, in a set whose unit is the stimulus.
     """
     check_fingerprint(fitted.fingerprint, embeddings.fingerprint)
-    _check_same_voxels(fitted, voxels)
+    check_same_voxels(fitted, voxels)
     vectors = [
         predict_samples(decoder, fold.test.data, kind=fitted.kind, transductive=fitted.transductive)
         for decoder, fold in zip(fitted.folds, voxels.folds, strict=True)
     ]
+    return predictions_of(fitted, voxels, np.concatenate(vectors))
+
+
+def predictions_of(fitted: FittedDecoder, voxels: VoxelSet, vectors: Any) -> Predictions:
+    """Label the predicted vectors (n_queries, ...) of all test rows, fold by fold."""
     tests = [fold.test for fold in voxels.folds]
     return Predictions(
-        vectors=np.concatenate(vectors),
+        vectors=vectors,
         stimulus_id=np.concatenate([test.stimulus_id for test in tests]),
         group=np.concatenate([test.group for test in tests]),
         fold=np.repeat(
@@ -188,15 +193,21 @@ def check_groups(fold: Fold, unit: str) -> tuple[np.ndarray | None, int]:
 
 
 def check_inputs(voxels: VoxelSet, embeddings: Embeddings) -> None:
-    """Refuse stimuli without an embedding, and test stimuli that were trained on."""
+    """Refuse tokens, stimuli without an embedding, and test stimuli that were trained on."""
+    if embeddings.has_tokens:
+        raise DataError(
+            f"the embeddings are tokens ({' x '.join(map(str, embeddings.vectors.shape[1:]))} a "
+            "stimulus), which are decoded by `decode` with kind ridge, contrastive or mlp alone. "
+            "Pass embeddings of 'targets: pooled'."
+        )
     shown = np.concatenate(
         [part.stimulus_id for fold in voxels.folds for part in (fold.train, fold.test)]
     )
     embeddings.rows(np.unique(shown))
-    _check_leakage({fold.name: fold.train.stimulus_id for fold in voxels.folds}, voxels)
+    check_leakage({fold.name: fold.train.stimulus_id for fold in voxels.folds}, voxels)
 
 
-def _check_leakage(trained: dict[str, np.ndarray], voxels: VoxelSet) -> None:
+def check_leakage(trained: dict[str, np.ndarray], voxels: VoxelSet) -> None:
     """Refuse a test stimulus that the fold was trained on, by rows or by statistics."""
     if voxels.unit != "stimulus":
         return
@@ -212,7 +223,8 @@ def _check_leakage(trained: dict[str, np.ndarray], voxels: VoxelSet) -> None:
     problems.raise_if_any(LeakageError)
 
 
-def _check_same_voxels(fitted: FittedDecoder, voxels: VoxelSet) -> None:
+def check_same_voxels(fitted: FittedDecoder, voxels: VoxelSet) -> None:
+    """Refuse voxels of another subject, mask, selection or scaling, and trained test stimuli."""
     problems = Problems("decode: the decoder does not fit the voxels")
     names = [fold.name for fold in voxels.folds]
     expected = [decoder.fold for decoder in fitted.folds]
@@ -238,7 +250,7 @@ def _check_same_voxels(fitted: FittedDecoder, voxels: VoxelSet) -> None:
                     "otherwise, than when it was fitted. Fit it again."
                 )
     problems.raise_if_any()
-    _check_leakage({decoder.fold: decoder.seen for decoder in fitted.folds}, voxels)
+    check_leakage({decoder.fold: decoder.seen for decoder in fitted.folds}, voxels)
 
 
 def _fit_fold(
@@ -299,7 +311,7 @@ def make_estimator(
     """Build the unfitted estimator of a config; inner folds are at most the groups."""
     if config.kind in CLOSED_FORM:
         return closed_form_estimator(config, n_groups=n_groups, seed=seed, bands=bands)
-    options = config.model_dump(exclude={"name", "kind", "calibration"})
+    options = config.model_dump(exclude={"name", "kind", "calibration", "target_components"})
     options["cv"] = min(config.cv, n_groups)
     # Closed forms should not wait for torch.
     if config.kind == "contrastive":
@@ -329,15 +341,20 @@ def _report(
         "out_of_fold_by": out_of_fold_by(estimator),
         "mean_gain": float(gain.mean()),
     }
+    return found | choices_of(estimator)
+
+
+def choices_of(estimator: Estimator) -> dict[str, Any]:
+    """Return what a fit chose, JSON-able."""
     if isinstance(estimator, ClosedForm):
-        return found | closed_form_report(estimator)
+        return closed_form_report(estimator)
     if hasattr(estimator, "alpha_"):
         low, middle, high = np.quantile(estimator.alpha_, [0, 0.5, 1])
-        return found | {
+        return {
             "best_epochs": [int(estimator.best_epoch_)],
             "alpha_min": float(low),
             "alpha_median": float(middle),
             "alpha_max": float(high),
             "share_at_edge": float(estimator.at_edge_.mean()),
         }
-    return found | {"best_epochs": [int(item["best_epoch"]) for item in estimator.history_]}
+    return {"best_epochs": [int(item["best_epoch"]) for item in estimator.history_]}

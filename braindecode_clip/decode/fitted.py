@@ -61,7 +61,10 @@ class FoldDecoder:
         (n_components,). MLP: means, scales and the parameters of every member. All but shared:
         out_of_fold (n, n_dims) and out_of_fold_rows (n,), predictions of training rows by models
         that had not seen them. Ensemble: weights (n_members,), and the arrays of member i as
-        ``i/name``.
+        ``i/name``. Of token targets (:mod:`braindecode_clip.decode.token_fit`), with n_tokens ·
+        n_dims for n_dims: ridge as above without out_of_fold, and with coef (n_kept, n_tokens,
+        n_dims) where it was asked for; contrastive and MLP predict coordinates, with token_mix
+        (n_coordinates, n_stimuli) and token_stimuli (n_stimuli,) beside their own.
     gain, offset : ndarray (n_dims,) float32
         Calibration of the predictions. With calibration "transductive": standard deviation and
         mean of the training targets, for predictions that are standardised before.
@@ -84,7 +87,9 @@ class FoldDecoder:
     def __post_init__(self) -> None:
         problems = Problems(f"decoder of fold '{self.fold}'")
         for item in self.arrays:
-            if item.data.dtype.kind == "f" and not np.isfinite(item.data).all():
+            # What is left in its file was checked when it was written.
+            in_memory = isinstance(item.data, np.ndarray) and item.data.dtype.kind == "f"
+            if in_memory and not np.isfinite(item.data).all():
                 problems.add(f"'{item.name}' holds NaN or infinite numbers.")
         if self.gain.shape != self.offset.shape or self.mean.shape != self.voxel_index.shape:
             problems.add("calibration or scaling does not fit in length.")

@@ -96,7 +96,7 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         with a cross-validated R² above 0.01: a wider grid may do better.
     out_of_fold_ : ndarray of the shape of y
         With ``out_of_fold=True``; NaN for a row that no fold holds out or of weight 0, the mean
-        where several do.
+        where several do. Or the array that was passed to ``fit`` as ``held_out``.
     n_features_in_ : int
 
     Notes
@@ -146,7 +146,13 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.n_targets_batch = n_targets_batch
 
     def fit(
-        self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None, coef_out: Any = None
+        self,
+        X: Any,
+        y: Any,
+        groups: Any = None,
+        sample_weight: Any = None,
+        coef_out: Any = None,
+        held_out: Any = None,
     ) -> RidgeDecoder:
         """Choose the penalties and fit the weights.
 
@@ -161,7 +167,10 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         sample_weight : array-like (n_samples,) or float, optional
             Not below 0. A weight of k (a mean of k repeats) is the same as the row k times.
         coef_out : array-like (n_voxels, n_targets), optional
-            Where to write weights that memory cannot hold: an HDF5 data set.
+            Where to write weights that memory cannot hold: an HDF5 data set, or anything that
+            takes ``[voxels, targets] = block``, one block of targets after another.
+        held_out : array-like (n_samples, n_targets), optional
+            The same for out-of-fold predictions; those of a block follow its weights.
 
         Returns
         -------
@@ -219,7 +228,7 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.best_score_ = -self.cv_mse_[best, np.arange(len(best))]
         self._warn_of_edges(spread / weights.sum(), alphas)
         self._fit_weights(
-            route, targets, best=best, parts=parts, dtype=dtype, work=work, out=coef_out
+            route, targets, best=best, parts=parts, dtype=dtype, work=work, out=(coef_out, held_out)
         )
         return self
 
@@ -344,15 +353,17 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         parts: list[slice],
         dtype: np.dtype,
         work: np.dtype,
-        out: Any,
+        out: tuple[Any, Any],
     ) -> None:
         """Fit the weights, and predict the held-out rows, at the chosen penalties."""
         shape = (route.table.shape[1], targets.n_targets)
-        if out is not None and tuple(out.shape) != shape:
-            raise ValueError(f"'coef_out' has shape {out.shape}, expected {shape}.")
-        self.coef_ = np.empty(shape, dtype=dtype) if out is None else out
+        coef, held = out
+        if coef is not None and tuple(coef.shape) != shape:
+            raise ValueError(f"'coef_out' has shape {coef.shape}, expected {shape}.")
+        self.coef_ = np.empty(shape, dtype=dtype) if coef is None else coef
         intercept = np.empty(targets.n_targets)
-        held = np.empty((route.table.shape[0], targets.n_targets), dtype) if self.out_of_fold else 0
+        if self.out_of_fold and held is None:
+            held = np.empty((route.table.shape[0], targets.n_targets), dtype)
         for part in parts:
             block, mean = targets.read(part, work)
             if len(parts) > 1:
@@ -366,7 +377,8 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 held[:, part] = _held_out_predictions(route, block, best[part]) + mean
         self.intercept_ = intercept.astype(dtype)
         if self.out_of_fold:
-            self.out_of_fold_ = held.reshape(len(held), *self._tail)
+            in_memory = out[1] is None
+            self.out_of_fold_ = held.reshape(len(held), *self._tail) if in_memory else held
 
     def _warn_of_edges(self, spread: np.ndarray, alphas: np.ndarray) -> None:
         predicted = -self.best_score_ < (1 - EDGE_R2) * spread

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from braindecode_clip.artifacts import Embeddings
+from braindecode_clip.artifacts.vectors import token_norms
 from braindecode_clip.checks import Problems, some
 
 
@@ -22,7 +23,7 @@ def precomputed_embeddings(
 
     Parameters
     ----------
-    vectors : ndarray (n_names, n_dims)
+    vectors : ndarray (n_names, n_dims), or tokens (n_names, n_tokens, n_dims)
         Any float type; normalised in float64.
     names : sequence of str (n_names,)
         Unique.
@@ -36,7 +37,8 @@ def precomputed_embeddings(
     Returns
     -------
     Embeddings
-        float32, unit norm; the fingerprint holds kind, sha256, source and n_dims.
+        float32, unit norm (tokens: root mean square norm 1 in each row); the fingerprint holds
+        kind, sha256, source and n_dims, and n_tokens where there are tokens.
 
     Raises
     ------
@@ -45,9 +47,10 @@ def precomputed_embeddings(
     """
     problems = Problems("precomputed vectors")
     vectors, names = np.asarray(vectors), np.asarray(names).astype(str)
-    if vectors.ndim != 2 or vectors.dtype.kind != "f":
+    if vectors.ndim not in (2, 3) or vectors.dtype.kind != "f":
         problems.add(
-            f"shape {vectors.shape} and type {vectors.dtype}, expected (n_names, n_dims) floats."
+            f"shape {vectors.shape} and type {vectors.dtype}, expected (n_names, n_dims) or "
+            "(n_names, n_tokens, n_dims) floats."
         )
     elif len(vectors) != len(names):
         problems.add(
@@ -58,22 +61,27 @@ def precomputed_embeddings(
     if (counts > 1).any():
         problems.add(f"names must be unique; more than once: {some(unique[counts > 1])}.")
     problems.raise_if_any()
-    wide = vectors.astype(np.float64)
-    norm = np.linalg.norm(wide, axis=1)
+    # Tokens of all rows in float64 would be several times the file.
+    wide = vectors.astype(np.float64) if vectors.ndim == 2 else vectors
+    norm = token_norms(wide)
     bad = ~np.isfinite(norm) | (norm == 0)
     if bad.any():
         problems.add(
             f"zero, NaN or infinite vectors for {some(names[bad])}. Leave these names out."
         )
     problems.raise_if_any()
+    unit = np.empty(vectors.shape, dtype=np.float32)
+    np.divide(wide, norm.reshape(-1, *[1] * (vectors.ndim - 1)), out=unit, casting="same_kind")
+    n_tokens = {"n_tokens": int(vectors.shape[1])} if vectors.ndim == 3 else {}
     return Embeddings(
         ids=names,
-        vectors=(wide / norm[:, None]).astype(np.float32),
+        vectors=unit,
         modality=modality,
         fingerprint={
             "kind": "precomputed",
             "sha256": sha256,
             "source": source,
-            "n_dims": int(vectors.shape[1]),
+            "n_dims": int(vectors.shape[-1]),
+            **n_tokens,
         },
     )

@@ -15,6 +15,34 @@ from braindecode_clip.metrics import CONSTANT_SHARE
 
 NAMES = ("correlation_mean", "correlation_median", "r2_mean", "r2_median")
 
+#: Dimensions of all tokens that are scored one by one: the median of a bootstrap sample needs
+#: all of them at a time.
+MOST_TOKEN_DIMS = 4096
+
+
+def scored_dimensions(vectors: np.ndarray) -> np.ndarray:
+    """Return the dimensions that are scored: all of a vector, some of many tokens.
+
+    Parameters
+    ----------
+    vectors : array-like (n, n_dims), or (n, n_tokens, n_dims), which may lie in a file
+
+    Returns
+    -------
+    ndarray (n, n_scored)
+        Of tokens, all laid end to end, at most :data:`MOST_TOKEN_DIMS` at equal steps.
+    """
+    if len(vectors.shape) == 2:
+        return vectors
+    _, n_tokens, n_dims = vectors.shape
+    n_scored = min(n_tokens * n_dims, MOST_TOKEN_DIMS)
+    chosen = np.linspace(0, n_tokens * n_dims - 1, n_scored).astype(int)
+    parts = []
+    for token in np.unique(chosen // n_dims):
+        own = chosen[chosen // n_dims == token] - token * n_dims
+        parts.append(np.asarray(vectors[:, token : token + 1])[:, 0, own])
+    return np.concatenate(parts, axis=1)
+
 
 @dataclass(frozen=True)
 class DimensionScores:

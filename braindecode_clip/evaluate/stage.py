@@ -12,7 +12,7 @@ from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
 from braindecode_clip.checks import Problems, differences
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.evaluate.bootstrap import Statistic, resample, weighted_mean, weighted_median
-from braindecode_clip.evaluate.dimensions import NAMES, DimensionScores
+from braindecode_clip.evaluate.dimensions import NAMES, DimensionScores, scored_dimensions
 from braindecode_clip.evaluate.notes import DIMENSION_DEFINITIONS, design_notes, null_note
 from braindecode_clip.evaluate.permutation import null_scores, rank_table
 from braindecode_clip.evaluate.pools import pool_curve
@@ -113,9 +113,12 @@ def _check(
             f"on; decoder != embeddings in {'; '.join(parts)}. Pass the embedding file that "
             "`decode` had."
         )
-    n_predicted, n_embedded = predictions.vectors.shape[1], embeddings.vectors.shape[1]
-    if n_predicted != n_embedded:
-        problems.add(f"the predictions have {n_predicted} dimensions, the embeddings {n_embedded}.")
+    predicted, embedded = predictions.vectors.shape[1:], embeddings.vectors.shape[1:]
+    if predicted != embedded:
+        problems.add(
+            f"the predictions have {' x '.join(map(str, predicted))} dimensions, the embeddings "
+            f"{' x '.join(map(str, embedded))}."
+        )
     for retrieval in retrievals:
         names = retrieval.queries["stimulus_id"].to_numpy().astype(str)
         if not np.array_equal(names, predictions.stimulus_id.astype(str)):
@@ -228,10 +231,18 @@ def _score_dimensions(
     baseline, against = None, "test"
     if options.r2_baseline == "train_mean":
         trained = embeddings.rows(np.unique(predictions.train_ids.astype(str)))
-        baseline, against = embeddings.vectors[trained].mean(axis=0, dtype=np.float64), "training"
-    targets = embeddings.vectors[embeddings.rows(design.stimuli)]
-    scores = DimensionScores.of(predictions.vectors, targets, design.labels, baseline=baseline)
+        baseline = scored_dimensions(embeddings.vectors[trained]).mean(axis=0, dtype=np.float64)
+        against = "training"
+    targets = scored_dimensions(embeddings.vectors[embeddings.rows(design.stimuli)])
+    predicted = scored_dimensions(predictions.vectors)
+    scores = DimensionScores.of(predicted, targets, design.labels, baseline=baseline)
     notes = []
+    n_dims = int(np.prod(embeddings.vectors.shape[1:]))
+    if n_dims > targets.shape[1]:
+        notes.append(
+            f"correlation and R² are over {targets.shape[1]} of the {n_dims} embedding dimensions "
+            "(all tokens), at equal steps."
+        )
     if scores.n_constant:
         notes.append(
             f"{scores.n_constant} embedding dimensions do not vary among the test targets and "

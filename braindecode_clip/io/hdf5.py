@@ -2,7 +2,8 @@
 
 Layout of a file: the root carries ``artifact_kind`` (class name), ``schema_version`` and
 ``provenance`` (JSON text), which no field is named; every field is a dataset (arrays, uncompressed
-and contiguous, which reads random rows 100 times faster than gzip; dicts as JSON text), an
+and contiguous, which reads random rows 100 times faster than gzip; what is filled in blocks lies
+in chunks of some rows and one token, uncompressed too; dicts as JSON text), an
 attribute (numbers, short strings) or a group (tables, nested artefacts). JSON stands in datasets,
 as does the provenance, since an attribute holds 64 kB at the most.
 """
@@ -10,6 +11,7 @@ as does the provenance, since an attribute holds 64 kB at the most.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import types
 import typing
@@ -22,13 +24,21 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from braindecode_clip.artifacts import Embeddings, Predictions, TokenRows
 from braindecode_clip.constants import SCHEMA_VERSION
 from braindecode_clip.errors import ArtifactError
 from braindecode_clip.io.atomic import atomic_path
 from braindecode_clip.provenance import Provenance
 
 ArtefactT = TypeVar("ArtefactT")
+VectorsT = TypeVar("VectorsT", Embeddings, Predictions)
 _TEXT = h5py.string_dtype("utf-8")
+#: Rows of a chunk of tokens: some tokens of all rows are read far more often than whole rows.
+CHUNK_ROWS = 64
+#: Bytes of an array of a decoder of tokens above which it stays in its file.
+LAZY_ABOVE = 2**26
+#: Numbers copied in one step from one file to another.
+COPIED_NUMBERS = 2**24
 
 
 def save_artifact(path: str | Path, artefact: Any, provenance: Provenance) -> None:
@@ -44,10 +54,46 @@ def save_artifact(path: str | Path, artefact: Any, provenance: Provenance) -> No
         Recorded as JSON.
     """
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs["artifact_kind"] = type(artefact).__name__
-        file.attrs["schema_version"] = SCHEMA_VERSION
-        file.create_dataset("provenance", data=provenance.as_json(), dtype=_TEXT)
-        _write_fields(file, artefact)
+        write_artifact(file, artefact, provenance)
+
+
+def write_artifact(file: h5py.File, artefact: Any, provenance: Provenance) -> None:
+    """Write an artefact into an open file that holds none yet.
+
+    Its arrays may be data sets of this file, made by :func:`new_dataset` and filled block by
+    block: they are linked, not copied.
+    """
+    file.attrs["artifact_kind"] = type(artefact).__name__
+    file.attrs["schema_version"] = SCHEMA_VERSION
+    file.create_dataset("provenance", data=provenance.as_json(), dtype=_TEXT)
+    _write_fields(file, artefact)
+
+
+def new_dataset(file: h5py.File, shape: tuple[int, ...], dtype: Any) -> h5py.Dataset:
+    """Make room for an array that is filled in blocks; without a name, so it goes if unused.
+
+    Parameters
+    ----------
+    file : File
+        Open for writing.
+    shape : tuple of int
+        (n, n_tokens, n_dims), in chunks of rows of a token; other shapes in one piece.
+    dtype : dtype
+
+    Returns
+    -------
+    Dataset
+        Not initialised.
+    """
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    if len(shape) == 3:
+        plist.set_chunk((min(CHUNK_ROWS, shape[0]), 1, shape[2]))
+    # All room at once and nothing filled in: a file that was killed stays readable.
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    space = h5py.h5s.create_simple(shape)
+    kind = h5py.h5t.py_create(np.dtype(dtype))
+    return h5py.Dataset(h5py.h5d.create(file.id, None, kind, space, dcpl=plist))
 
 
 def load_artifact(path: str | Path, cls: type[ArtefactT]) -> ArtefactT:
@@ -65,7 +111,11 @@ def load_artifact(path: str | Path, cls: type[ArtefactT]) -> ArtefactT:
 
 @contextlib.contextmanager
 def open_artifact(
-    path: str | Path, cls: type[ArtefactT], *, lazy: Collection[str] = ()
+    path: str | Path,
+    cls: type[ArtefactT],
+    *,
+    lazy: Collection[str] = (),
+    lazy_above: int | None = None,
 ) -> Iterator[ArtefactT]:
     """Read an artefact, but for some arrays, which are read from the open file as they are sliced.
 
@@ -75,6 +125,8 @@ def open_artifact(
     cls : type
     lazy : collection of str
         Fields that become HDF5 datasets; their numbers are not checked again.
+    lazy_above : int, optional
+        Arrays of numbers of more bytes than this become datasets too, at any depth.
 
     Raises
     ------
@@ -95,7 +147,7 @@ def open_artifact(
                 f"{SCHEMA_VERSION}. Re-run the stage that wrote it."
             )
         try:
-            artefact = _read_fields(file, cls, lazy)
+            artefact = _read_fields(file, cls, lazy, lazy_above)
         except (KeyError, OSError, ValueError) as error:
             raise ArtifactError(
                 f"{path}: damaged ({error}). Delete it and re-run the stage that wrote it."
@@ -103,6 +155,29 @@ def open_artifact(
         except ArtifactError as error:
             raise ArtifactError(f"{path}: {error}") from error
         yield artefact
+
+
+@contextlib.contextmanager
+def open_vectors(path: str | Path, cls: type[VectorsT]) -> Iterator[VectorsT]:
+    """Read embeddings or predictions; tokens stay in the open file, as ``TokenRows``.
+
+    Raises
+    ------
+    ArtifactError
+        As :func:`load_artifact`.
+    """
+    has_tokens = holds_tokens(path)
+    with open_artifact(path, cls, lazy=("vectors",) if has_tokens else ()) as artefact:
+        if has_tokens:
+            artefact = dataclasses.replace(artefact, vectors=TokenRows(artefact.vectors))
+        yield artefact
+
+
+def holds_tokens(path: str | Path) -> bool:
+    """Tell whether a file of embeddings or predictions has several vectors for each row."""
+    with _open(path) as file:
+        stored = file.get("vectors")
+        return isinstance(stored, h5py.Dataset) and stored.ndim == 3
 
 
 def read_provenance(path: str | Path) -> dict[str, Any]:
@@ -135,6 +210,8 @@ def _write_value(group: h5py.Group, name: str, value: Any) -> None:
         group.attrs[name] = h5py.Empty("f4")
     elif isinstance(value, np.ndarray):
         _write_array(group, name, value)
+    elif isinstance(value, h5py.Dataset | TokenRows):
+        _write_blocks(group, name, value)
     elif isinstance(value, pd.DataFrame):
         table = group.create_group(name)
         table.attrs["columns"] = json.dumps([str(column) for column in value.columns])
@@ -155,6 +232,20 @@ def _write_value(group: h5py.Group, name: str, value: Any) -> None:
         raise TypeError(f"cannot store field '{name}' of type {type(value).__name__}")
 
 
+def _write_blocks(group: h5py.Group, name: str, value: h5py.Dataset | TokenRows) -> None:
+    """Link a data set of the same file, or copy one of another file."""
+    if isinstance(value, h5py.Dataset) and value.file == group.file:
+        group[name] = value
+        return
+    target = new_dataset(group.file, tuple(value.shape), value.dtype)
+    step = max(1, COPIED_NUMBERS // max(1, int(np.prod(value.shape[1:]))))
+    # Whole chunks, where several fit.
+    step = step // CHUNK_ROWS * CHUNK_ROWS or step
+    for start in range(0, value.shape[0], step):
+        target[start : start + step] = value[start : start + step]
+    group[name] = target
+
+
 def _write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
     if array.dtype.kind in "UOT":
         text = ["" if value is None or value != value else str(value) for value in array.ravel()]
@@ -164,18 +255,23 @@ def _write_array(group: h5py.Group, name: str, array: np.ndarray) -> None:
         group.create_dataset(name, data=array)
 
 
-def _read_fields(group: h5py.Group, cls: type[ArtefactT], lazy: Collection[str] = ()) -> ArtefactT:
+def _read_fields(
+    group: h5py.Group,
+    cls: type[ArtefactT],
+    lazy: Collection[str] = (),
+    lazy_above: int | None = None,
+) -> ArtefactT:
     hints = typing.get_type_hints(cls)
     values = {
         item.name: group[item.name]
         if item.name in lazy
-        else _read_value(group, item.name, hints[item.name])
+        else _read_value(group, item.name, hints[item.name], lazy_above)
         for item in fields(cls)
     }
     return cls(**values)  # type: ignore[arg-type]
 
 
-def _read_value(group: h5py.Group, name: str, hint: Any) -> Any:
+def _read_value(group: h5py.Group, name: str, hint: Any, lazy_above: int | None = None) -> Any:
     if name in group.attrs and isinstance(group.attrs[name], h5py.Empty):
         return None
     origin = typing.get_origin(hint)
@@ -183,7 +279,9 @@ def _read_value(group: h5py.Group, name: str, hint: Any) -> Any:
         hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
         origin = typing.get_origin(hint)
     if hint is np.ndarray or origin is np.ndarray:
-        return _read_array(group[name])
+        stored = group[name]
+        stays = lazy_above is not None and stored.dtype.kind == "f" and stored.nbytes > lazy_above
+        return stored if stays else _read_array(stored)
     if hint is pd.DataFrame:
         table = group[name]
         columns = json.loads(table.attrs["columns"])
@@ -196,12 +294,12 @@ def _read_value(group: h5py.Group, name: str, hint: Any) -> Any:
     if hint is dict or origin is dict:
         return json.loads(group[name].asstr()[()])
     if is_dataclass(hint):
-        return _read_fields(group[name], hint)
+        return _read_fields(group[name], hint, lazy_above=lazy_above)
     if origin is tuple:
         items = group[name]
         item_type = typing.get_args(hint)[0]
         return tuple(
-            _read_fields(items[f"{position:05d}"], item_type)
+            _read_fields(items[f"{position:05d}"], item_type, lazy_above=lazy_above)
             for position in range(int(items.attrs["n_items"]))
         )
     return hint(group.attrs[name])

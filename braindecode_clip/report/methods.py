@@ -240,6 +240,19 @@ def _split(split: SplitConfig, counts: Iterable[Counts]) -> str:
     )
 
 
+def describe_tokens(encoder: EncoderConfig) -> str:
+    """Name the hidden states of a vision transformer that are targets."""
+    last = encoder.targets == "tokens"
+    projected = last if encoder.token_projection is None else encoder.token_projection
+    parts = [
+        "the hidden states of the last block" + ("" if last else " but one"),
+        "layer-normed" if last or projected else "",
+        "projected to the shared space" if projected else "",
+        "" if encoder.class_token else "without the class token",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
 def _targets(encoder: EncoderConfig, cite: Citations) -> str:
     maker = {
         "scenes": "the small CLIP model that ships with the package",
@@ -250,6 +263,14 @@ def _targets(encoder: EncoderConfig, cite: Citations) -> str:
     through = f" through open_clip {cite('openclip')}" if encoder.kind == "open_clip" else ""
     of = {"image": "pictures", "text": "texts"}[encoder.modality]
     source = f" ({encoder.source})" if encoder.source else ""
+    if encoder.targets != "pooled":
+        return (
+            f"Targets {encoder.name} are {describe_tokens(encoder)} of the {of} from {maker}"
+            f"{through} {cite('clip')}, as {cite('mindeye')} decode tokens; those of a picture "
+            "have a root mean square norm of 1 and were compared laid end to end. Contrastive "
+            "and MLP decoders predicted them by their principal components over the training "
+            "pictures."
+        )
     return (
         f"Targets {encoder.name} are CLIP embeddings {cite('clip')} of the {of} from {maker}"
         f"{through}{source}, scaled to unit norm."

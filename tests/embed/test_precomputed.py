@@ -89,3 +89,18 @@ def test_unreadable_files_are_named(content, tmp_path):
         with pytest.raises(DataError, match="cannot be read"):
             read_vectors(tmp_path / name, names=tmp_path / "n.tsv")
     assert names[0] == "001"
+
+
+def test_tokens_are_scaled_row_by_row():
+    rng = np.random.default_rng(8)
+    tokens = (rng.standard_normal((5, 4, 3)) * np.arange(1, 6)[:, None, None]).astype(np.float16)
+    result = precomputed_embeddings(tokens, list("abcde"), modality="image", sha256="x")
+    wide = tokens.astype(np.float64)
+    norm = np.sqrt(np.square(wide).sum(axis=2).mean(axis=1))
+    expected = wide / norm[:, None, None]
+    assert result.has_tokens and result.vectors.dtype == np.float32
+    np.testing.assert_allclose(result.vectors, expected, rtol=4 * np.finfo(np.float32).eps)
+    assert (result.fingerprint["n_tokens"], result.fingerprint["n_dims"]) == (4, 3)
+    tokens[2] = 0
+    with pytest.raises(DataError, match="'c'"):
+        precomputed_embeddings(tokens, list("abcde"), modality="image", sha256="x")

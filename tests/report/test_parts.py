@@ -299,3 +299,27 @@ def test_legend_names_series_that_the_first_panel_lacks():
     figure = pool_figure(panels, ["ridge", "mlp"], columns=2)
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names == ["ridge", "mlp", "chance"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "the hidden states of the last block, layer-normed, projected to the shared space"),
+        (
+            {"token_projection": False, "class_token": False},
+            "the hidden states of the last block, layer-normed, without the class token",
+        ),
+        ({"targets": "penultimate"}, "the hidden states of the last block but one"),
+        (
+            {"targets": "penultimate", "token_projection": True},
+            "the hidden states of the last block but one, layer-normed, projected to the shared "
+            "space",
+        ),
+    ],
+)
+def test_tokens_are_described(options, text):
+    from braindecode_clip.config.embed import EncoderConfig
+    from braindecode_clip.report.methods import describe_tokens
+
+    given = {"name": "vit", "kind": "local", "model": "m", "targets": "tokens"} | options
+    assert describe_tokens(EncoderConfig(**given)) == text
