@@ -179,7 +179,7 @@ class _Fit:
             "%d coordinates for %d targets of %d stimuli",
             *(len(space.mix), self.n_targets, len(names)),
         )
-        more = {"store": store.part(self.fold.name)} if store and config.kind == "mlp" else {}
+        more = {"store": store.part(self.fold.name)} if store else {}
         estimator.fit(
             train.data,
             space.coordinates[index],
@@ -221,6 +221,7 @@ class _Fit:
             "n_train": len(fold.train.data),
             "n_voxels": int(self.estimator.n_features_in_),
             "n_inner_groups": self.n_groups,
+            "out_of_fold_by": out_of_fold_by(self.estimator),
         }
         return FoldDecoder(
             fold=fold.name,
