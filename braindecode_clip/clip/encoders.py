@@ -80,6 +80,11 @@ class ClipEncoder:
         probe = self.encode_image([_probe_picture()])[0, :_PROBE_VALUES]
         self.fingerprint["probe"] = [round(float(v), _PROBE_DECIMALS) + 0.0 for v in probe]
 
+    @property
+    def logit_scale(self) -> float:
+        """The factor on the cosines that the model was trained with, e.g. 100."""
+        return float(self._model.logit_scale.detach().exp())
+
     def encode_image(self, images: Sequence[Picture], *, batch_size: int = 64) -> np.ndarray:
         """Encode pictures.
 
