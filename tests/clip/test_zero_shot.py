@@ -200,7 +200,9 @@ def test_bootstrap_has_the_unbiased_variance_of_small_classes():
         similarity[rows[:hits], c] = 1.0
         similarity[rows[hits:], (c + 1) % 4] = 1.0
     is_true = one_hot(labels, 4)
-    statistic = class_scores._class_means(similarity.argmax(axis=1)[:, None] == np.arange(4), is_true)
+    statistic = class_scores._class_means(
+        similarity.argmax(axis=1)[:, None] == np.arange(4), is_true
+    )
     (draws,) = class_scores._bootstrap([statistic], is_true, 40_000, np.random.default_rng(3))
     p = np.array(shares)
     want = (p * (1 - p) / (np.array(sizes) - 1)).sum() / 16
@@ -259,7 +261,9 @@ def test_weighted_average_precision_equals_sklearns_sample_weight():
     similarity, labels = drawn(40, 3, seed=8, step=0.5)
     weights = np.random.default_rng(1).integers(0, 4, (6, 40)).astype(float)
     found = class_scores._weighted_precision(similarity[:, 2], labels == 2)(weights)
-    want = [average_precision_score(labels == 2, similarity[:, 2], sample_weight=w) for w in weights]
+    want = [
+        average_precision_score(labels == 2, similarity[:, 2], sample_weight=w) for w in weights
+    ]
     np.testing.assert_allclose(found, want, rtol=1e-12)
 
 
