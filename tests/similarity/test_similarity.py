@@ -137,7 +137,7 @@ def test_shapes_that_do_not_fit(first: tuple, second: tuple, words: str) -> None
 
 def test_other_kinds_and_dtypes_are_refused() -> None:
     with pytest.raises(ConfigError, match="expected one of"):
-        similarity_matrix(np.ones((1, 2)), np.ones((1, 2)), similarity="euclidean")
+        similarity_matrix(np.ones((1, 2)), np.ones((1, 2)), similarity="angular")
     with pytest.raises(DataError, match="dtype"):
         similarity_matrix(np.ones((1, 2), dtype=complex), np.ones((1, 2)))
 
