@@ -41,6 +41,8 @@ COMMANDS = {
     "interpret": "Map what was decoded, and from where.",
     "report": "Write everything into one HTML page.",
     "clip": "Train and evaluate CLIP models.",
+    "search": "Find pictures by words or by pictures, and near duplicates.",
+    "zero-shot": "Classify pictures by the names of classes, without training.",
     "config": "Check a study's config, or print its schema.",
 }
 

@@ -81,6 +81,28 @@ def prompts_of(names: Sequence[str], templates: Sequence[str]) -> list[str]:
     return [template.replace(PLACE, name) for name in names for template in templates]
 
 
+def check_templates(templates: Sequence[str], *, where: str) -> tuple[str, ...]:
+    """Return templates after checking that there are some and that each has its place.
+
+    Raises
+    ------
+    DataError
+        No templates, or templates without ``{}``.
+    """
+    problems = Problems(where)
+    _note_templates(problems, templates)
+    problems.raise_if_any()
+    return tuple(templates)
+
+
+def _note_templates(problems: Problems, templates: Sequence[str]) -> None:
+    bare = [template for template in templates if PLACE not in template]
+    if not templates:
+        problems.add("no templates. Give at least one, such as 'a picture of a {}'.")
+    if bare:
+        problems.add(f"every template needs '{{}}' where the name goes; got {some(bare)}.")
+
+
 def check_prompts(
     classes: Sequence[str | Sequence[str]], templates: Sequence[str], *, where: str
 ) -> None:
@@ -114,9 +136,5 @@ def check_prompts(
             f"class names must be distinct, for no picture could tell such classes apart; "
             f"more than once: {some(twice)}."
         )
-    bare = [template for template in templates if PLACE not in template]
-    if not templates:
-        problems.add("no templates. Give at least one, such as 'a picture of a {}'.")
-    if bare:
-        problems.add(f"every template needs '{{}}' where the name goes; got {some(bare)}.")
+    _note_templates(problems, templates)
     problems.raise_if_any()

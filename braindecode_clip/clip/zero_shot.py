@@ -84,9 +84,35 @@ def class_vectors(
     """
     check_prompts(classes, templates, where="zero-shot prompts")
     names = [[item] if isinstance(item, str) else list(item) for item in classes]
+    return prompt_means(encoder, names, templates)
+
+
+def prompt_means(
+    encoder: TextEncoder, names: Sequence[Sequence[str]], templates: Sequence[str]
+) -> np.ndarray:
+    """Return the normalised mean over all prompts of each item.
+
+    Parameters
+    ----------
+    encoder : TextEncoder
+    names : sequence of sequence of str (n,)
+        At least one name for each item; items may share names.
+    templates : sequence of str
+        With ``{}``.
+
+    Returns
+    -------
+    ndarray (n, n_dims) float32
+        Unit norm.
+
+    Raises
+    ------
+    DataError
+        Prompts whose vectors cancel out.
+    """
     parts = list(_parts(names, max(1, _PROMPTS_AT_ONCE // len(templates))))
     means = []
-    for part in progress(parts, what="encoding the prompts of classes"):
+    for part in progress(parts, what="encoding prompts"):
         vectors = encoder.encode_text(prompts_of([n for own in part for n in own], templates))
         starts = np.cumsum([0, *(len(own) * len(templates) for own in part)])
         means += [
@@ -95,9 +121,9 @@ def class_vectors(
     return _normalised(np.stack(means), [own[0] for own in names])
 
 
-def _parts(names: list[list[str]], n_names: int) -> Iterator[list[list[str]]]:
-    """Split classes into parts that have about ``n_names`` names together."""
-    part: list[list[str]] = []
+def _parts(names: Sequence[Sequence[str]], n_names: int) -> Iterator[list[Sequence[str]]]:
+    """Split items into parts that have at most ``n_names`` names together, or one item."""
+    part: list[Sequence[str]] = []
     for own in names:
         if part and sum(map(len, part)) + len(own) > n_names:
             yield part
@@ -112,7 +138,7 @@ def _normalised(mean: np.ndarray, names: Sequence[str]) -> np.ndarray:
     bad = [name for name, length in zip(names, norm[:, 0], strict=True) if not length > _NO_LENGTH]
     if bad:
         raise DataError(
-            f"zero-shot prompts: the vectors of {some(bad)} have no mean direction or are NaN. "
+            f"prompts: the vectors of {some(bad)} have no mean direction or are NaN. "
             "Use other templates, and check the weights."
         )
     return mean / norm
