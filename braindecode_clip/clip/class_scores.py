@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.special import digamma, gammaln
+from scipy.special import digamma
+from scipy.stats import hypergeom
 
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.clip.zero_shot import true_ranks, wilson_interval
@@ -237,14 +238,7 @@ def _present(is_true: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]
 
 def _chance_any(n_true: np.ndarray, n_all: int, k: int) -> np.ndarray:
     """Return the chance that one of ``n_true`` of ``n_all`` classes is among k random ones."""
-    false = n_all - n_true
-    possible = false >= k
-
-    def log_choose(a: np.ndarray) -> np.ndarray:
-        return gammaln(a + 1.0) - gammaln(k + 1.0) - gammaln(a - k + 1.0)
-
-    none = np.exp(log_choose(np.where(possible, false, k)) - log_choose(np.array(n_all)))
-    return 1.0 - np.where(possible, none, 0.0)
+    return 1.0 - hypergeom.pmf(0, n_all, n_true, k)
 
 
 def _class_means(hits: np.ndarray, is_true: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -316,5 +310,4 @@ def _percentiles(value: float, draws: np.ndarray, n_effective: float) -> tuple[f
     if len(draws) and np.ptp(draws) > 1e-12:
         low, high = np.quantile(draws, [0.025, 0.975])
         return float(min(low, value)), float(max(high, value)), "bootstrap"
-    low, high = wilson_interval(value * n_effective, n_effective)
-    return max(0.0, low), min(1.0, high), "wilson"
+    return *wilson_interval(value * n_effective, n_effective), "wilson"

@@ -225,10 +225,14 @@ def zero_shot_accuracy(
     return Accuracy(n_correct / n, low, high, n, len(classes), 1 / len(classes))
 
 
-def wilson_interval(n_correct: int, n: int, *, z: float = 1.959963984540054) -> tuple[float, float]:
+def wilson_interval(
+    n_correct: float, n: float, *, z: float = 1.959963984540054
+) -> tuple[float, float]:
     """Return Wilson's score interval of a share (95 % for the default ``z``)."""
     share = n_correct / n
     centre = share + z**2 / (2 * n)
     half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     scale = 1 + z**2 / n
-    return float((centre - half) / scale), float((centre + half) / scale)
+    # At 0 and 1 the ends meet the share exactly, which rounding would miss.
+    low = 0.0 if share == 0 else float((centre - half) / scale)
+    return low, 1.0 if share == 1 else float((centre + half) / scale)

@@ -68,7 +68,9 @@ def read_classes(source: str) -> dict[str, tuple[str, ...]]:
         _refuse_repeats(where, table["class"])
     problems = Problems(where)
     empty = [int(row) + 1 + is_file for row in table.index[table.isna().any(axis=1)]]
-    if empty or not len(table):
+    if not len(table):
+        problems.add("has no rows.")
+    if empty:
         problems.add(f"a class or a name is empty in the lines {some(empty)}. Fill them.")
     problems.raise_if_any()
     grouped = table.groupby("class", sort=False)["name"].agg(list)

@@ -158,6 +158,8 @@ def _middle_out(text: str, n_kept: int) -> str:
 
 def _font(size_px: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     # matplotlib brings this font along, so that the picture is the same everywhere.
-    properties = font_manager.FontProperties("DejaVu Sans", weight="bold" if bold else "normal")
+    properties = font_manager.FontProperties(
+        family="DejaVu Sans", weight="bold" if bold else "normal"
+    )
     path = font_manager.findfont(properties, fallback_to_default=False)
     return ImageFont.truetype(str(Path(path)), size_px)
