@@ -1,4 +1,4 @@
-"""Options of ``gallery`` and ``nearest``: candidates from elsewhere, and open searches."""
+"""Options of ``gallery``: candidates from elsewhere, and how they are searched."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from braindecode_clip.config.base import Section
-from braindecode_clip.config.datasets import LABEL
 
 
 class CandidatesConfig(Section):
@@ -67,34 +66,3 @@ class IndexConfig(Section):
     n_check: int = Field(
         200, ge=1, description="Predictions that the recall is measured on, at most."
     )
-
-
-class SearchConfig(Section):
-    """An open search: the candidates nearest to each prediction, among anything encoded."""
-
-    name: str = Field(pattern=LABEL, description="Label in file names and tables.")
-    candidates: CandidatesConfig = Field(description="What is searched.")
-    k: int = Field(10, ge=1, description="Candidates listed for each prediction.")
-    true_column: str | None = Field(
-        None,
-        description="Column of the stimulus table that names the true candidate of a stimulus "
-        "(its caption, its category); null when there is none.",
-    )
-    category_column: str | None = Field(
-        None,
-        description="Column of the candidates that holds their category: scores of "
-        "categories are written too.",
-    )
-    category_score: Literal["mean", "max"] = Field(
-        "mean", description="Over the candidates of a category."
-    )
-    index: IndexConfig = Field(default_factory=IndexConfig, description="How they are found.")
-
-    @model_validator(mode="after")
-    def _what_needs_all_similarities_is_exact(self) -> SearchConfig:
-        if self.index.kind not in ("exact", "flat") and (self.true_column or self.category_column):
-            raise ValueError(
-                f"`true_column` and `category_column` need all similarities, which index "
-                f"'{self.index.kind}' doesn't give; use 'exact'"
-            )
-        return self

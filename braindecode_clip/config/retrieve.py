@@ -78,10 +78,14 @@ class RetrieveConfig(Section):
     )
 
     @property
+    def needs_inductive_correction(self) -> bool:
+        """Whether a correction is estimated from training predictions."""
+        return self.correction is not None and self.correction.statistics == "train"
+
+    @property
     def needs_training(self) -> bool:
         """Whether predictions of held-out training samples are needed."""
-        inductive = self.correction is not None and self.correction.statistics == "train"
-        return inductive or self.candidate_sets is not None
+        return self.needs_inductive_correction or self.candidate_sets is not None
 
 
 class GalleryConfig(Section):

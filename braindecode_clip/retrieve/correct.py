@@ -28,7 +28,7 @@ def describe(correction: CorrectionConfig | None) -> dict[str, Any]:
 
 
 def check_training(
-    training: Predictions | None, predictions: Predictions, embeddings: Embeddings
+    training: Predictions | None, predictions: Predictions, embeddings: Embeddings | None
 ) -> Predictions:
     """Refuse training predictions that are missing, of another decoder, or of test stimuli.
 
@@ -63,7 +63,8 @@ def check_training(
         if got is not None and want is not None and got != want:
             problems.add(f"they are of {key} {got}, the predictions of {want}.")
     problems.raise_if_any()
-    embeddings.rows(np.unique(training.stimulus_id))
+    if embeddings is not None:
+        embeddings.rows(np.unique(training.stimulus_id))
     if predictions.unit == "stimulus":
         _refuse_test_stimuli(training, predictions)
     return training
