@@ -42,6 +42,7 @@ def evaluate(
     from braindecode_clip.io.tables import write_tsv
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.provenance import make_provenance
+    from braindecode_clip.retrieve import average_repeats
     from braindecode_clip.seeds import make_rng
 
     logger = get_logger(__name__)
@@ -50,6 +51,8 @@ def evaluate(
     retrievals = [load_artifact(path, Retrieval) for path in ranked]
     predicted = load_artifact(predictions, Predictions)
     targets = load_artifact(embeddings, Embeddings)
+    if retrievals[0].info.get("averaged_predictions"):
+        predicted = average_repeats(predicted)
     with milestone(logger, f"scored {retrieval.name}") as note:
         # One stream for all subjects and decoders: the same seed permutes them alike.
         rng = make_rng(seed, "evaluate")

@@ -36,6 +36,8 @@ COMMANDS = {
     "bottleneck": "Score decoders of every rank, and a random prior.",
     "importance": "Measure what a decoder loses without one part of its ROI.",
     "retrieve": "Rank candidates by their similarity to each prediction.",
+    "gallery": "Encode candidates beyond the study's stimuli: pictures or texts.",
+    "nearest": "Find the pictures or texts nearest to each prediction.",
     "evaluate": "Score the ranks, with chance, interval and p-value.",
     "compare": "Put decoders side by side, and choose by validation.",
     "interpret": "Map what was decoded, and from where.",

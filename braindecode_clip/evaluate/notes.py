@@ -69,6 +69,13 @@ def design_notes(
             "other arrangement of them."
         )
     for retrieval in retrievals:
+        if retrieval.info.get("transductive"):
+            notes.append(
+                f"gallery {retrieval.info.get('gallery', '')}, {retrieval.direction}: "
+                f"transductive. The correction for hubs ({retrieval.info['correction']}) was "
+                "estimated from the test predictions, so a trial's score depends on the other "
+                "test trials."
+            )
         n_same = int(retrieval.info.get("n_duplicates", 0))
         if n_same:
             notes.append(

@@ -127,8 +127,8 @@ def read_gallery(
     ----------
     path : path
     id_column : str
-        Of a table. Where texts are read, and the table has no such column, the distinct texts
-        are the candidates and their own ids.
+        Of a table. Where texts are read, and the table has no such column or it is
+        ``text_column``, the distinct texts are the candidates and their own ids.
     image_column, text_column : str
         Of a table.
     dataset : str
@@ -193,7 +193,7 @@ def _from_table(
     problems = Problems(str(path))
     if not len(table):
         problems.add("has no rows.")
-    own_ids = id_column in table.columns
+    own_ids = id_column in table.columns and id_column != text_column
     if not own_ids and text_column is None:
         problems.add(f"lacks the column '{id_column}' with a name for each picture.")
     for column in [wanted] + [id_column] * own_ids:

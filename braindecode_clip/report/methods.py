@@ -330,9 +330,30 @@ _DESCRIBED: dict[type, Callable[..., str]] = {
 }
 
 
+def _corrections(inputs: Inputs) -> list[str]:
+    """Say for each gallery how it was corrected for hubs, and where that is transductive."""
+    found = {
+        str(item.info.get("gallery")): item.info
+        for item in inputs.retrievals
+        if "correction" in item.info
+    }
+    return [
+        f"In gallery {name} the similarities were corrected for hubs ({info['correction']}), "
+        f"estimated from {info['correction_statistics']}."
+        for name, info in found.items()
+    ]
+
+
+_KINDS = {
+    "cosine": "cosine similarity",
+    "correlation": "correlation",
+    "euclidean": "Euclidean nearness",
+}
+
+
 def _identification(inputs: Inputs, cite: Citations) -> list[str]:
     options = inputs.study.evaluate
-    kind = {"cosine": "cosine similarity"}.get(inputs.study.retrieve.similarity, "correlation")
+    kind = _KINDS[inputs.study.retrieve.similarity]
     sizes = _range(len(retrieval.gallery_ids) for retrieval in inputs.retrievals)
     drawn, moved = (
         " or ".join(dict.fromkeys(map(str, inputs.metrics[column])))
@@ -342,6 +363,7 @@ def _identification(inputs: Inputs, cite: Citations) -> list[str]:
         f"Candidates ({sizes} in a gallery) were ranked by their {kind} with the predicted "
         f"embedding {cite('kay')}; ties have their mean rank. Pairwise identification is the "
         f"share of distractors beaten {cite('kamitani')}.",
+        *_corrections(inputs),
         f"Intervals ({percent(options.confidence, digits=0)}) come from "
         f"{count(options.n_bootstrap)} bootstrap samples of {drawn} {cite('bootstrap')}.",
         f"One-sided p-values come from {count(options.n_permutations)} permutations of {moved} "

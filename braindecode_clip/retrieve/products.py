@@ -116,7 +116,7 @@ class ScaledGallery:
             self.reach = longest * self.unit
         else:
             self.reach = float((self.lengths / self._spread).max())
-            usual = SMALLEST_LENGTH < self.lengths.min() and longest < LARGEST_LENGTH
+            usual = self.lengths.min() > SMALLEST_LENGTH and longest < LARGEST_LENGTH
             if vectors.dtype != np.float32 or not usual:
                 vectors = self._unit_copy()
                 self.reach = 1.0
