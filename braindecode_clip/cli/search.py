@@ -147,10 +147,16 @@ def _queries(
     file: Path | None,
     negative: str | None,
 ) -> list[Query]:
+    from braindecode_clip.checks import some
     from braindecode_clip.clip.queries import Query, check_queries
     from braindecode_clip.errors import ConfigError
     from braindecode_clip.io.prompts import read_queries
 
+    files = [text for text in texts if Path(text).is_file()]
+    if files:
+        raise ConfigError(
+            f"search: {some(files)} are files, not words. Give each with an --image of its own."
+        )
     if image_weight is not None and not (texts and images):
         raise ConfigError("--image-weight mixes a text with an --image; give both.")
     if image_weight is None:

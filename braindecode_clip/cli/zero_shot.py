@@ -55,6 +55,10 @@ def zero_shot(
     folder_labels: Annotated[
         bool, typer.Option("--folder-labels", help="The folder of a picture is its label.")
     ] = False,
+    logit_scale: Annotated[
+        float | None,
+        typer.Option(min=0, help="Factor on the cosines of the softmax; the model's by default."),
+    ] = None,
     examples: Annotated[int, typer.Option(min=1, help="Pictures of each class on the page.")] = 12,
     n_bootstrap: Annotated[int, typer.Option(min=100, help="Bootstrap samples.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Master seed, of the bootstrap.")] = 2026,
@@ -82,6 +86,7 @@ def zero_shot(
     from braindecode_clip.clip.prompts import check_prompts
     from braindecode_clip.clip.queries import require_text_tower
     from braindecode_clip.clip.zero_shot import class_vectors, probabilities
+    from braindecode_clip.errors import ConfigError
     from braindecode_clip.io.prompts import read_classes
     from braindecode_clip.logs import get_logger, milestone
 
@@ -90,6 +95,12 @@ def zero_shot(
     check_prompts(list(named.values()), wordings, where=classes)
     model = load_configured_encoder(read_encoder(encoder), device=device)
     require_text_tower(model, list(named))
+    scale = model.logit_scale if logit_scale is None else logit_scale
+    if scale is None:
+        raise ConfigError(
+            f"encoder '{model.name}': tells no temperature, which probabilities need. Give "
+            "--logit-scale, e.g. 100 as in CLIP."
+        )
     with milestone(logger, f"read {images}") as note:
         candidates = read_candidates(
             images, lambda: model, cache=cache, batch_size=batch_size, dataset=dataset
@@ -100,7 +111,7 @@ def zero_shot(
     with milestone(logger, "classified") as note:
         prototypes = class_vectors(model, list(named.values()), wordings)
         similarity = candidates.vectors @ prototypes.T
-        probability = probabilities(similarity, model.logit_scale)
+        probability = probabilities(similarity, scale)
         note(f"{len(named)} classes, {sum(map(len, named.values())) * len(wordings)} prompts")
     scored = None
     if is_true is not None:
@@ -113,7 +124,7 @@ def zero_shot(
         ("Encoder", made),
         ("Pictures", candidates.origin),
         ("Templates", f"{templates} ({len(wordings)})"),
-        ("Temperature", f"cosines times {model.logit_scale:.6g} before the softmax"),
+        ("Temperature", f"cosines times {scale:.6g} before the softmax"),
     ]
     _write(out, predictions, probability, candidates, list(named), is_true, scored, facts, examples)
 

@@ -81,9 +81,10 @@ class ClipEncoder:
         self.fingerprint["probe"] = [round(float(v), _PROBE_DECIMALS) + 0.0 for v in probe]
 
     @property
-    def logit_scale(self) -> float:
-        """The factor on the cosines that the model was trained with, e.g. 100."""
-        return float(self._model.logit_scale.detach().exp())
+    def logit_scale(self) -> float | None:
+        """The factor on the cosines that the model was trained with, e.g. 100; None without."""
+        scale = getattr(self._model, "logit_scale", None)
+        return None if scale is None else float(scale.detach().exp())
 
     def encode_image(self, images: Sequence[Picture], *, batch_size: int = 64) -> np.ndarray:
         """Encode pictures.
@@ -299,7 +300,11 @@ def _opened(part: Sequence[Picture], whole: Sequence[Picture]) -> list[Image.Ima
 
 
 def open_picture(picture: Picture) -> Image.Image:
-    """Return a picture as RGB, read in full.
+    """Return a picture as RGB, read in full; what is transparent becomes white.
+
+    White is what transparent pictures stood on when the large collections of pairs were made
+    (img2dataset). Pillow's own conversion shows the colours hidden under the transparency,
+    mostly black, so that black line art is black all over.
 
     Raises
     ------
@@ -307,9 +312,16 @@ def open_picture(picture: Picture) -> Image.Image:
         The file is missing, cut off, or no picture.
     """
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+        return _opaque(picture)
     with Image.open(picture) as image:
+        return _opaque(image)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
         return image.convert("RGB")
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
 def _probe_picture() -> Image.Image:

@@ -143,7 +143,9 @@ def query_vectors(
 
 def require_text_tower(encoder: Any, texts: Sequence[str]) -> None:
     """Raise a :class:`DataError` where an encoder has no text tower."""
-    if not callable(getattr(encoder, "encode_text", None)):
+    known = getattr(encoder, "modalities", None)
+    has_tower = callable(getattr(encoder, "encode_text", None))
+    if not has_tower or (known is not None and "text" not in known):
         raise DataError(
             f"encoder '{encoder.name}': has no text tower, so it can't encode {some(texts)}. Ask "
             "with --image, or take an encoder for pictures and texts, such as scenes."

@@ -20,16 +20,27 @@ def write_png(path: str | Path, picture: Image.Image) -> None:
 
 
 def read_picture(path: str | Path) -> Image.Image:
-    """Read a picture as RGB; a missing or damaged file is a :class:`DataError`."""
+    """Read a picture as RGB; a missing or damaged file is a :class:`DataError`.
+
+    What is transparent becomes white.
+    """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such picture.")
     try:
         with Image.open(path) as picture:
-            return picture.convert("RGB")
+            return opaque(picture)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(
             f"{path}: is no readable picture ({error}). Fetch or write it again."
         ) from error
+
+
+def opaque(picture: Image.Image) -> Image.Image:
+    """Return a picture as RGB; what is transparent becomes white, and not what it hides."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    layer = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
 def read_rgb(paths: Sequence[str | Path]) -> np.ndarray:

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from braindecode_clip.checks import Problems
+from braindecode_clip.io.images import opaque
 from braindecode_clip.logs import get_logger
 
 log = get_logger(__name__)
@@ -96,17 +97,12 @@ def open_small(picture: Path | Image.Image, longer_side_px: int) -> Image.Image:
         The file is missing, cut off, or no picture.
     """
     if isinstance(picture, Image.Image):
-        return _opaque(picture.copy(), longer_side_px)
-    with Image.open(picture) as image:
-        return _opaque(image, longer_side_px)
-
-
-def _opaque(image: Image.Image, longer_side_px: int) -> Image.Image:
+        image = picture.copy()
+    else:
+        with Image.open(picture) as image:
+            image.load()
     image.thumbnail((longer_side_px, longer_side_px), Image.Resampling.LANCZOS)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    ground = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+    return opaque(image)
 
 
 def _encode(image: Image.Image, longer_side_px: int) -> tuple[str, tuple[int, int]]:
