@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from matplotlib import font_manager
@@ -42,7 +43,10 @@ def draw_grid(page: GridPage, *, most_parts: int = 8) -> Image.Image:
         A picture that cannot be read; :func:`~braindecode_clip.report.grid.build_grid_page`
         names all of them.
     """
-    parts = page.parts[:most_parts]
+    parts = list(page.parts[:most_parts])
+    if len(parts) == 1 and parts[0].title == page.title:
+        # The title stands above already.
+        parts = [replace(parts[0], title="")]
     n_more = len(page.parts) - len(parts)
     height = _MARGIN_PX + 52 + sum(map(_height, parts)) + (30 if n_more else 0)
     canvas = Image.new("RGB", (_WIDTH_PX, height), theme.LIGHT[theme.PAPER])
@@ -69,7 +73,11 @@ def _inner() -> int:
 
 def _height(part: Part) -> int:
     n_tiles = len(part.asked) + len(part.tiles)
-    return 34 + max(1, -(-n_tiles // _COLUMNS)) * (_TILE_HEIGHT_PX + _GAP_PX) + 14
+    return _head(part) + max(1, -(-n_tiles // _COLUMNS)) * (_TILE_HEIGHT_PX + _GAP_PX) + 14
+
+
+def _head(part: Part) -> int:
+    return 34 if part.title else 8
 
 
 def _draw_part(canvas: Image.Image, part: Part, top: int) -> None:
@@ -81,7 +89,13 @@ def _draw_part(canvas: Image.Image, part: Part, top: int) -> None:
         row, column = divmod(place, _COLUMNS)
         left = _MARGIN_PX + column * (_TILE_PX + _GAP_PX)
         is_asked = place < len(part.asked)
-        _draw_tile(canvas, tile, left, top + 34 + row * (_TILE_HEIGHT_PX + _GAP_PX), asked=is_asked)
+        _draw_tile(
+            canvas,
+            tile,
+            left,
+            top + _head(part) + row * (_TILE_HEIGHT_PX + _GAP_PX),
+            asked=is_asked,
+        )
 
 
 def _draw_tile(canvas: Image.Image, tile: Tile, left: int, top: int, *, asked: bool) -> None:
