@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -10,6 +13,8 @@ from PIL import Image
 
 from braindecode_clip.cli.main import main
 from braindecode_clip.clip.encoders import ClipEncoder, load_encoder
+from braindecode_clip.clip.models import build_model, save_model
+from braindecode_clip.clip.tokenizers import WordTokenizer
 from braindecode_clip.simulate.pairs import make_pairs
 
 N = 60
@@ -43,13 +48,20 @@ def scenes(drawn, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def tiny_model(tiny_recipe, tmp_path):
+    """Return the folder of another model."""
+    tokenizer = WordTokenizer(["red", "blue", "left"], context_length=7)
+    folder = tmp_path / "models" / "tiny"
+    save_model(folder, build_model(tiny_recipe, tokenizer), recipe=tiny_recipe, tokenizer=tokenizer)
+    return folder
+
+
 def run(*arguments):
     return main(["search", *map(str, arguments)])
 
 
 def printed(capsys):
-    import io
-
     return pd.read_csv(io.StringIO(capsys.readouterr().out), sep="\t", dtype={"id": str})
 
 
@@ -248,6 +260,7 @@ def test_near_duplicates_of_vectors_need_no_encoder(scenes, capsys, monkeypatch)
         (["a star", "--gallery", "{}/pictures", "--templates", "{}/bad.txt"], "every template"),
         (["a star", "--gallery", "{}/pictures", "--image-weight", "0.5"], "give both"),
         (["--image", "{}/none.png", "--gallery", "{}/pictures"], "none.png"),
+        (["{}/pictures/00.png", "--gallery", "{}/pictures"], "are files, not words"),
         (["a", "a", "--gallery", "{}/pictures"], "more than once: 'a'"),
         (["a star", "--gallery", "{}/pictures", "--against", "{}"], "--near-duplicates"),
         (["a star", "--gallery", "{}/pictures", "--near-duplicates", "0.9"], "leave queries out"),
@@ -281,6 +294,70 @@ def test_missing_and_damaged_pictures_are_listed_and_old_results_stay(scenes, ca
     assert "2 problems" in text and "06.png" in text and "01.png" in text
     assert "Traceback" not in text
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_rank_one_of_captions_agrees_with_clip_evaluate(scenes, drawn, capsys):
+    """Every distinct caption asks once: rank 1 is as frequent as `clip evaluate` says."""
+    captions = drawn.captions[:, 0]
+    _, rows = np.unique(captions, return_index=True)
+    table = pd.read_csv(scenes / "stimuli.tsv", sep="\t").iloc[rows]
+    table.to_csv(scenes / "distinct.tsv", sep="\t", index=False)
+    (scenes / "captions.txt").write_text("\n".join(captions[rows]) + "\n")
+    options = ("--queries", scenes / "captions.txt", "--top", 5)
+    assert run("--gallery", scenes / "distinct.tsv", *options) == 0
+    found = printed(capsys)
+    own = dict(zip(table["caption"], table["stimulus_id"], strict=True))
+    hits = found["id"] == found["query"].map(own)
+    evaluate = ["clip", "evaluate", "--model", "scenes", "--pool-size", str(len(rows))]
+    evaluate += ["--pairs", str(scenes / "distinct.tsv"), "--out", str(scenes / "e.json")]
+    assert main(evaluate) == 0
+    want = json.loads((scenes / "e.json").read_text())["distinct"]["text_to_image"]
+    assert (want["n"], want["n_pools"]) == (len(rows), 1)
+    assert hits[found["rank"] == 1].mean() == pytest.approx(want["r1"])
+    assert hits.sum() / len(rows) == pytest.approx(want["r5"])
+    assert want["r1"] > 0.8
+
+
+def test_a_model_folder_and_options_name_the_same_encoder(scenes, capsys, tiny_model):
+    gallery = ("--gallery", scenes / "pictures", "--top", 4)
+    tables = []
+    (scenes / "enc.yaml").write_text(f"kind: local\nmodel: {tiny_model}\n")
+    for encoder in (tiny_model, f"{{name: x, kind: local, model: {tiny_model}}}", "enc.yaml"):
+        place = scenes / encoder if encoder == "enc.yaml" else encoder
+        assert run("red left", *gallery, "--encoder", place) == 0
+        tables.append(printed(capsys))
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    pd.testing.assert_frame_equal(tables[0], tables[2])
+    encoder = load_encoder(str(tiny_model), device="cpu")
+    files = sorted((scenes / "pictures").rglob("*.png"))
+    cosine = encoder.encode_image(files).astype(np.float64) @ encoder.encode_text(["red left"])[0]
+    np.testing.assert_allclose(tables[0]["score"], np.sort(cosine)[::-1][:4], atol=6e-5)
+    # Two encoders share the folder of the index, and not its vectors.
+    assert run("a star", *gallery) == 0
+    assert "60 of them encoded now" in capsys.readouterr().err
+
+
+def test_an_interrupted_index_goes_on_where_it_was(scenes, monkeypatch, capsys):
+    from braindecode_clip.cli import candidates
+
+    monkeypatch.setattr(candidates, "_PART", 16)
+    original, seen = ClipEncoder.encode_image, []
+
+    def stops(self, images, **options):
+        if sum(seen) + len(images) > 40:
+            raise KeyboardInterrupt
+        seen.append(len(images))
+        return original(self, images, **options)
+
+    gallery = ("--gallery", scenes / "pictures", "--batch-size", 8)
+    monkeypatch.setattr(ClipEncoder, "encode_image", stops)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        raise SystemExit(run("a star", *gallery))
+    monkeypatch.setattr(ClipEncoder, "encode_image", original)
+    capsys.readouterr()
+    assert run("a star", *gallery) == 0
+    # Two whole parts of 16 were kept.
+    assert "60 candidates, 28 of them encoded now" in capsys.readouterr().err
 
 
 def test_an_encoder_without_a_text_tower_says_so(scenes, capsys, monkeypatch):
