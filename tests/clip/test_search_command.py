@@ -119,13 +119,20 @@ def test_queries_and_templates_from_files(scenes, vectors, capsys):
     images, encoder = vectors
     (scenes / "t.txt").write_text("a {}\na picture of a {}\n")
     (scenes / "q.tsv").write_text(
-        "text\timage\timage_weight\nred circle\t\t\nstar\tpictures/00.png\t0.25\n"
+        "text\timage\timage_weight\tnegative\nred circle\t\t\tblue\nstar\tpictures/00.png\t0.25\t\n"
     )
     out = scenes / "found"
     options = ("--queries", scenes / "q.tsv", "--templates", scenes / "t.txt", "--out", out)
     assert run("--gallery", scenes / "pictures", *options, "--top", 4) == 0
     found = pd.read_csv(out / "results.tsv", sep="\t")
-    assert found["query"].tolist() == ["red circle"] * 4 + ["star + 00.png"] * 4
+    assert found["query"].tolist() == ["red circle − blue"] * 4 + ["star + 00.png"] * 4
+    parts = []
+    for word in ("red circle", "blue"):
+        both = encoder.encode_text([f"a {word}", f"a picture of a {word}"]).astype(np.float64)
+        parts.append(both.sum(axis=0) / np.sqrt((both.sum(axis=0) ** 2).sum()))
+    away = parts[0] - 0.5 * parts[1]
+    cosine = np.sort(images @ away / np.sqrt(away @ away))[::-1][:4]
+    np.testing.assert_allclose(found["score"][:4], cosine, atol=1e-6)
     star = encoder.encode_text(["a star", "a picture of a star"]).astype(np.float64).sum(axis=0)
     mixed = 0.75 * star / np.sqrt(star @ star) + 0.25 * images[0]
     cosine = np.sort(images @ mixed / np.sqrt(mixed @ mixed))[::-1][:4]
@@ -133,7 +140,7 @@ def test_queries_and_templates_from_files(scenes, vectors, capsys):
     with Image.open(out / "results.png") as drawn:
         assert drawn.width == 1240 and drawn.height > 400
     page = (out / "results.html").read_text(encoding="utf-8")
-    assert "star + 00.png" in page and "red circle" in page
+    assert "star + 00.png" in page and "red circle − blue" in page
 
 
 def test_the_second_search_encodes_no_picture(scenes, monkeypatch, capsys):

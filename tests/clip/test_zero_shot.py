@@ -210,6 +210,32 @@ def test_bootstrap_has_the_unbiased_variance_of_small_classes():
     assert draws.mean() == pytest.approx(p.mean(), abs=4 * np.sqrt(want / 40_000))
 
 
+def test_every_class_keeps_its_weight_in_every_sample():
+    strata = np.repeat([0, 1, 2], [1, 2, 9])
+    weights = class_scores._rescaled_weights(strata, 50, np.random.default_rng(0))
+    for stratum, size in enumerate([1, 2, 9]):
+        np.testing.assert_allclose(weights[:, strata == stratum].sum(axis=1), size, rtol=1e-12)
+    # m - 1 draws, each of the weight m / (m - 1).
+    drawn_counts = weights[:, 3:] * 8 / 9
+    np.testing.assert_allclose(drawn_counts, np.round(drawn_counts), atol=1e-12)
+
+
+def test_classes_without_a_picture_compete_but_are_not_averaged():
+    similarity, labels = drawn(80, 5, seed=6)
+    labels = np.where(labels == 2, 4, labels)
+    table = score_table(
+        similarity, one_hot(labels, 5), rng=np.random.default_rng(0), ks=(1,), n_bootstrap=100
+    ).set_index("metric")
+    assert (table["n_classes"] == 4).all()
+    row = table.loc["mean_per_class_top_1"]
+    present = [0, 1, 3, 4]
+    want = recall_score(labels, similarity.argmax(axis=1), labels=present, average="macro")
+    assert row.value == pytest.approx(want, abs=1e-12)
+    assert row.chance == pytest.approx(1 / 5)
+    want = np.mean([average_precision_score(labels == c, similarity[:, c]) for c in present])
+    assert table.loc["mean_average_precision", "value"] == pytest.approx(want, abs=1e-12)
+
+
 def test_intervals_cover_what_they_should():
     covered = {"top_1": 0, "mean_per_class_top_1": 0}
     # Two classes with these hit rates, 25 and 60 pictures.

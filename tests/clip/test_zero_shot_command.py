@@ -141,6 +141,25 @@ def test_many_labels_synonyms_and_a_template_set(folder, tmp_path):
     assert not (tmp_path / "confusion.tsv").exists()
     predictions = read(tmp_path / "predictions.tsv")
     assert predictions["label"].str.contains("|", regex=False).all()
+    # The rank is that of the better one of the two.
+    assert (predictions["rank"] <= 1).mean() == pytest.approx(metrics.loc["top_1", "value"])
+    first = [
+        one in label.split("|")
+        for one, label in zip(predictions["class_1"], predictions["label"], strict=True)
+    ]
+    assert (predictions["rank"] <= 1).tolist() == first
+
+
+def test_another_temperature_changes_probabilities_alone(folder, tmp_path):
+    options = ("--images", folder / "pictures", "--classes", "circle, square, star")
+    assert run(*options, "--out", tmp_path / "a") == 0
+    assert run(*options, "--logit-scale", 3, "--out", tmp_path / "b") == 0
+    own, other = (read(tmp_path / name / "predictions.tsv") for name in "ab")
+    scores = other[[f"score_{k}" for k in (1, 2, 3)]].to_numpy()
+    np.testing.assert_array_equal(own[[f"score_{k}" for k in (1, 2, 3)]], scores)
+    want = np.exp(3 * scores) / np.exp(3 * scores).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(other[[f"probability_{k}" for k in (1, 2, 3)]], want, rtol=1e-6)
+    assert (own["probability_1"] > other["probability_1"]).all()
 
 
 def test_without_labels_there_are_predictions_alone(folder, tmp_path):

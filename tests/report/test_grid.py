@@ -115,6 +115,8 @@ def test_the_png_holds_every_picture_in_its_place(page, tmp_path):
     order = np.argsort([column for _, _, column, _ in found if column])
     assert found[3][2] < found[0][2] < found[2][2]
     assert order[0] == 3
+    # In the first of the six columns, within the margin.
+    assert 40 < found[3][2] < 40 + 180
     assert abs(found[0][0] - found[2][0]) < 15
     # The second stands in two parts, one below the other.
     assert found[1][1] > found[0][1] + 200

@@ -69,6 +69,17 @@ def test_the_threshold_itself_counts():
     assert (0, 2) not in set(zip(found["first"], found["second"], strict=True))
 
 
+def test_a_pair_at_its_own_cosine_is_never_lost_to_rounding():
+    """Float32 products are off by 1e-7: a threshold of exactly a pair's cosine keeps the pair."""
+    vectors = drawn(60, 9, n_dims=301)
+    table = near_duplicates(vectors, threshold=-1.0)
+    assert len(table) == 60 * 59 // 2
+    for row in table.iloc[::59].itertuples():
+        found = near_duplicates(vectors, threshold=float(row.score))
+        assert (row.first, row.second) in set(zip(found["first"], found["second"], strict=True))
+        assert (found["score"] >= row.score).all()
+
+
 def test_no_pairs_make_an_empty_table():
     found = near_duplicates(np.eye(4), threshold=0.5)
     assert found.columns.tolist() == ["first", "second", "score", "group"] and not len(found)
