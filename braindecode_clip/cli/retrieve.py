@@ -55,7 +55,7 @@ def retrieve(
 ) -> None:
     """Rank candidates by their similarity to each prediction."""
     from braindecode_clip.artifacts import Embeddings, Predictions
-    from braindecode_clip.cli.gallery import load_candidates
+    from braindecode_clip.io.encoded import load_candidates
     from braindecode_clip.io.hdf5 import load_artifact, save_artifact
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.provenance import make_provenance
