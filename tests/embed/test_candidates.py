@@ -21,9 +21,9 @@ class HashEncoder:
     """Vectors from the content alone; counts what it is given and may stop at a number."""
 
     n_dims = 6
-    fingerprint = {"name": "hash"}
 
     def __init__(self, stop_after: int | None = None) -> None:
+        self.fingerprint = {"name": "hash"}
         self.n_seen, self.stop_after = 0, stop_after
 
     def _vector(self, content: bytes) -> np.ndarray:
