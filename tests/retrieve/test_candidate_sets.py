@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import betabinom, binom
 
 from braindecode_clip.artifacts import Embeddings, Predictions
-from braindecode_clip.config.retrieve import CandidateSetsConfig
+from braindecode_clip.config.retrieve import CandidateSetsConfig, CorrectionConfig
 from braindecode_clip.errors import ConfigError, DataError
 from braindecode_clip.retrieve import gallery_ids, retrieve
 from braindecode_clip.retrieve.candidate_sets import (
@@ -153,6 +153,18 @@ def test_the_stage_calibrates_each_fold_on_one_sample_a_stimulus() -> None:
     assert result.info["candidate_sets"]["covered"] == result.queries["in_set"].mean()
     sizes = result.queries["set_size"]
     assert result.queries["abstained"].tolist() == ((sizes == 0) | (sizes > 3)).tolist()
+    # Sets are of uncorrected similarities, whatever the ranking is made of.
+    corrected = retrieve(
+        test,
+        embeddings,
+        gallery_ids(test, embeddings),
+        sets=sets,
+        training=training,
+        correction=CorrectionConfig(k=3),
+    )
+    assert not np.allclose(corrected.similarity, result.similarity, atol=0.01)
+    for column in ("set_size", "in_set", "abstained"):
+        assert corrected.queries[column].tolist() == result.queries[column].tolist()
     few = replace(
         training,
         **{

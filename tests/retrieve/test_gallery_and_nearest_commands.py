@@ -30,6 +30,7 @@ from braindecode_clip.io.hdf5 import load_artifact, read_provenance, save_artifa
 from braindecode_clip.io.tables import read_tsv
 from braindecode_clip.provenance import Provenance
 from braindecode_clip.retrieve import average_repeats, hub_offsets
+from braindecode_clip.retrieve.candidate_sets import conformal_threshold, pair_similarities
 
 RECORD = Provenance(stage="test", options={}, inputs={}, seed=None, code_digest="0")
 COLOURS = ("red", "green", "blue", "yellow", "black", "white")
@@ -38,7 +39,7 @@ SCENES = "{name: scenes}"
 
 
 def voxel_set(vectors: np.ndarray, ids: np.ndarray, *, n_test: int) -> VoxelSet:
-    """Voxels that are a noisy mixture of the vectors; the last ``n_test`` ids are tested twice."""
+    """Voxels that are a noisy mixture of the vectors, each shown twice; the last ``n_test`` ids are for the test."""
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((vectors.shape[1], 60))
 
@@ -50,7 +51,7 @@ def voxel_set(vectors: np.ndarray, ids: np.ndarray, *, n_test: int) -> VoxelSet:
         )
 
     index = np.arange(60)
-    train = samples(np.arange(len(ids) - n_test))
+    train = samples(np.tile(np.arange(len(ids) - n_test), 2))
     fold = Fold(
         name="all",
         train=train,
@@ -244,6 +245,12 @@ def test_retrieve_with_distractors_correction_sets_and_averaging(
     assert {"set_size", "in_set", "abstained"} <= set(forth.queries)
     predictions = average_repeats(load_artifact(made / "pred.h5", Predictions))
     assert forth.queries["stimulus_id"].tolist() == predictions.stimulus_id.tolist()
+    training = average_repeats(held_out_predictions(*_fitted(made)))
+    assert len(training.stimulus_id) == 38
+    true = load_artifact(made / "emb.h5", Embeddings)
+    pairs = pair_similarities(training.vectors, true.vectors[true.rows(training.stimulus_id)])
+    facts = forth.info["candidate_sets"]["folds"]["all"]
+    assert facts == {"n_calibration": 38, "threshold": conformal_threshold(pairs, 0.8)}
     record = read_provenance(tmp_path / "r.h5")
     assert set(record["inputs"]) == {"pred.h5", "emb.h5", "w.h5", "dec.h5", "vox.h5"}
     # The scores are made of the averaged predictions too.

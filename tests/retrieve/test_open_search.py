@@ -114,6 +114,7 @@ def test_corrections_enter_and_are_labelled(
         correction=CorrectionConfig(method="csls", k=2, statistics=statistics),
         training=training,
         categories=labels,
+        truth=dict.fromkeys(predictions.stimulus_id, "k7" if categories else "word 7"),
     )
     table = cosines(predictions, gallery)
     for fold in "ab":
@@ -123,6 +124,8 @@ def test_corrections_enter_and_are_labelled(
         best = np.argmax(table[rows] - offset, axis=1)
         prefix = "k" if categories else "word "
         assert found.samples["best"][rows].tolist() == [f"{prefix}{i}" for i in best]
+        expected = rankdata(offset - table[rows], axis=1)[:, 7]
+        assert found.samples["rank"][rows].tolist() == expected.tolist()
     label = "csls" if statistics == "train" else "csls, transductive"
     assert set(found.nearest["correction"]) == set(found.samples["correction"]) == {label}
     assert found.facts["transductive"] is (statistics == "test")
