@@ -39,7 +39,7 @@ SCENES = "{name: scenes}"
 
 
 def voxel_set(vectors: np.ndarray, ids: np.ndarray, *, n_test: int) -> VoxelSet:
-    """Voxels that are a noisy mixture of the vectors, each shown twice; the last ``n_test`` ids are for the test."""
+    """Make voxels that are a noisy mixture; all are shown twice, the last ``n_test`` to test."""
     rng = np.random.default_rng(0)
     weights = rng.standard_normal((vectors.shape[1], 60))
 
