@@ -113,17 +113,21 @@ class Retrieval:
     queries : DataFrame
         One row a query: stimulus_id, group, fold, n_repeats, rank (1-based, ties as mean
         rank), n_beaten (distractors beaten, ties count one half), n_distractors, similarity
-        (to the true one).
+        (to the true one). With candidate sets also set_size, in_set (the true one is) and
+        abstained.
     top_id : ndarray (n_queries, k) str
         Best candidates, best first (stimulus ids).
     top_similarity : ndarray (n_queries, k) float32
     gallery_ids : ndarray (n_gallery,) str
     similarity : ndarray (n_queries, n_gallery) float32
-        Cosine similarities, kept for permutation tests and pool sizes.
+        Kept for permutation tests and pool sizes: of the kind in ``info``, corrected where
+        ``info`` names a correction.
     true_index : ndarray (n_queries,) int64
         Column of the true candidate.
     info : dict
-        subject, roi, split, decoder, encoder, gallery.
+        subject, roi, split, decoder, encoder, gallery, similarity. Where similarities were
+        corrected for hubs: correction (e.g. "csls", or "csls, transductive" when it was
+        estimated from the test set), correction_statistics and transductive.
     """
 
     direction: str

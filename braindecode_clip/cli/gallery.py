@@ -11,7 +11,7 @@ import typer
 from braindecode_clip.cli.common import options_help, read_options
 from braindecode_clip.config.candidates import CandidatesConfig
 from braindecode_clip.config.embed import EncoderConfig
-from braindecode_clip.errors import ArtifactError, DataError
+from braindecode_clip.errors import DataError
 
 if TYPE_CHECKING:
     from braindecode_clip.artifacts import Gallery
@@ -73,6 +73,7 @@ def encode_candidates(
     """Read candidates and encode them as the study does; vectors are taken as they are."""
     from braindecode_clip.clip.encoders import load_encoder
     from braindecode_clip.embed.candidates import embed_candidates
+    from braindecode_clip.io.encoded import is_encoded, load_candidates
     from braindecode_clip.io.galleries import read_gallery
     from braindecode_clip.io.training_state import TrainingState
 
@@ -120,41 +121,6 @@ def encode_candidates(
     if store is not None:
         store.remove()
     return result
-
-
-def is_encoded(path: str | Path) -> bool:
-    """Tell whether a file was written by ``gallery`` or ``embed``."""
-    import h5py
-
-    path = Path(path)
-    if not path.is_file() or not h5py.is_hdf5(path):
-        return False
-    with h5py.File(path, "r") as file:
-        return "artifact_kind" in file.attrs
-
-
-def load_candidates(path: Path) -> Gallery:
-    """Read a file of ``gallery`` or of ``embed``.
-
-    Raises
-    ------
-    ArtifactError
-        It is neither.
-    """
-    from braindecode_clip.artifacts import Embeddings, Gallery
-    from braindecode_clip.io.hdf5 import load_artifact
-
-    try:
-        return load_artifact(path, Gallery)
-    except ArtifactError as error:
-        if "expected Gallery" not in str(error):
-            raise
-    try:
-        return Gallery.from_embeddings(load_artifact(path, Embeddings), origin=str(path))
-    except ArtifactError as error:
-        raise ArtifactError(
-            str(error).replace("expected Embeddings", "expected Gallery or Embeddings")
-        ) from error
 
 
 def _describe(source: GallerySource) -> dict[str, Any]:

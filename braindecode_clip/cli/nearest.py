@@ -52,10 +52,10 @@ def nearest(
 ) -> None:
     """Find the pictures or texts nearest to each prediction."""
     from braindecode_clip.artifacts import Predictions
-    from braindecode_clip.cli.gallery import load_candidates
-    from braindecode_clip.cli.retrieve import training_predictions
+    from braindecode_clip.cli.retrieve import own_options, training_predictions
     from braindecode_clip.constants import SCHEMA_VERSION
     from braindecode_clip.io.atomic import write_json
+    from braindecode_clip.io.encoded import load_candidates
     from braindecode_clip.io.hdf5 import load_artifact
     from braindecode_clip.io.tables import write_tsv
     from braindecode_clip.logs import get_logger, milestone
@@ -65,7 +65,7 @@ def nearest(
 
     logger = get_logger(__name__)
     wanted = read_options(search, SearchConfig, flag="--search")
-    config = wanted.options(read_options(options, RetrieveConfig))
+    config = own_options(wanted, read_options(options, RetrieveConfig))
     predicted = load_artifact(predictions, Predictions)
     pool = load_candidates(candidates)
     training, inputs = training_predictions(

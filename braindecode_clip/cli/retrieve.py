@@ -18,6 +18,7 @@ from braindecode_clip.errors import ConfigError
 
 if TYPE_CHECKING:
     from braindecode_clip.artifacts import Predictions
+    from braindecode_clip.config.nearest import SearchConfig
 
 
 def retrieve(
@@ -55,7 +56,7 @@ def retrieve(
 ) -> None:
     """Rank candidates by their similarity to each prediction."""
     from braindecode_clip.artifacts import Embeddings, Predictions
-    from braindecode_clip.cli.gallery import load_candidates
+    from braindecode_clip.io.encoded import load_candidates
     from braindecode_clip.io.hdf5 import load_artifact, save_artifact
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.provenance import make_provenance
@@ -65,7 +66,7 @@ def retrieve(
     logger = get_logger(__name__)
     common = read_options(options, RetrieveConfig)
     chosen = read_options(gallery, GalleryConfig, flag="--gallery")
-    config = chosen.options(common)
+    config = own_options(chosen, common)
     if (chosen.distractors is None) != (distractors is None):
         raise ConfigError(
             "--distractors: give the encoded candidates exactly where the gallery has "
@@ -118,6 +119,14 @@ retrieve.__doc__ = (
     f"{retrieve.__doc__}\n\n"
     f"{options_help(RetrieveConfig, GalleryConfig, CorrectionConfig, CandidateSetsConfig)}"
 )
+
+
+def own_options(chosen: GalleryConfig | SearchConfig, common: RetrieveConfig) -> RetrieveConfig:
+    """Return the options of a gallery or search; a hidden transduction is a ConfigError."""
+    try:
+        return chosen.options(common)
+    except ValueError as error:
+        raise ConfigError(f"{error}.") from error
 
 
 def training_predictions(

@@ -9,7 +9,11 @@ from pydantic import Field, model_validator
 from braindecode_clip.config.base import Section
 from braindecode_clip.config.candidates import CandidatesConfig, IndexConfig
 from braindecode_clip.config.datasets import LABEL
-from braindecode_clip.config.retrieve import CorrectionConfig, RetrieveConfig
+from braindecode_clip.config.retrieve import (
+    CorrectionConfig,
+    RetrieveConfig,
+    refuse_hidden_transduction,
+)
 
 
 class SearchConfig(Section):
@@ -50,7 +54,14 @@ class SearchConfig(Section):
         return self
 
     def options(self, common: RetrieveConfig) -> RetrieveConfig:
-        """Return the study's options with what this search sets for itself."""
-        if self.correction is None:
-            return common
-        return common.model_copy(update={"correction": self.correction})
+        """Return the study's options with what this search sets for itself.
+
+        Raises
+        ------
+        ValueError
+            They are transductive, and the search's name doesn't say so.
+        """
+        own = {} if self.correction is None else {"correction": self.correction}
+        options = common.model_copy(update=own)
+        refuse_hidden_transduction("search", self.name, options)
+        return options

@@ -26,7 +26,7 @@ class CorrectionConfig(Section):
         "train",
         description="train: from predictions of held-out training samples (inductive); test: from "
         "the test predictions, which makes every result depend on the whole test set and is "
-        "labelled transductive.",
+        "labelled transductive: the name of the gallery or search must end so.",
     )
     k: int = Field(10, ge=1, description="csls: nearest references of a candidate.")
     temperature: float = Field(
@@ -88,6 +88,24 @@ class RetrieveConfig(Section):
         return self.needs_inductive_correction or self.candidate_sets is not None
 
 
+def refuse_hidden_transduction(what: str, name: str, options: RetrieveConfig) -> None:
+    """Refuse a label that hides that results depend on the whole test set.
+
+    Raises
+    ------
+    ValueError
+        The correction takes its statistics from the test, and the name does not end in
+        "transductive"; the name stands in every table, figure and file name.
+    """
+    correction = options.correction
+    hidden = correction is not None and correction.statistics == "test"
+    if hidden and not name.endswith("transductive"):
+        raise ValueError(
+            f"{what} '{name}': correction statistics 'test' use the test predictions: give it a "
+            f"name that ends in 'transductive', such as '{name}-transductive'"
+        )
+
+
 class GalleryConfig(Section):
     """A set of candidates that predictions are ranked against."""
 
@@ -131,6 +149,14 @@ class GalleryConfig(Section):
         return self
 
     def options(self, common: RetrieveConfig) -> RetrieveConfig:
-        """Return the study's options with what this gallery sets for itself."""
+        """Return the study's options with what this gallery sets for itself.
+
+        Raises
+        ------
+        ValueError
+            They are transductive, and the gallery's name doesn't say so.
+        """
         own = {name: getattr(self, name) for name in ("similarity", "correction")}
-        return common.model_copy(update={k: v for k, v in own.items() if v is not None})
+        options = common.model_copy(update={k: v for k, v in own.items() if v is not None})
+        refuse_hidden_transduction("gallery", self.name, options)
+        return options

@@ -90,4 +90,4 @@ def embeddings_path(results: str, *, encoder: str) -> str:
 
 def candidates_path(results: str, *, encoder: str, wanted: str) -> str:
     """Return the path of encoded candidates; ``wanted`` is e.g. ``gal-all`` or ``search-words``."""
-    return f"{results}/embed/enc-{encoder}_{wanted}_gallery.h5"
+    return f"{results}/gallery/enc-{encoder}_{wanted}_gallery.h5"

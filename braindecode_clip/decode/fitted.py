@@ -60,7 +60,7 @@ class FoldDecoder:
         lists. Contrastive: coef, intercept, alpha. Shared: coef, intercept, alpha
         (n_components,). MLP: means, scales and the parameters of every member. All but shared:
         out_of_fold (n, n_dims) and out_of_fold_rows (n,), predictions of training rows by models
-        that had not seen them. Ensemble: weights (n_members,), and the arrays of member i as
+        that had not seen them. Ensemble: also weights (n_members,), and the arrays of member i as
         ``i/name``.
     gain, offset : ndarray (n_dims,) float32
         Calibration of the predictions. With calibration "transductive": standard deviation and

@@ -27,11 +27,14 @@ class Block(Protocol):
     def at_least(self, low: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return row, column and score of all that reach their row's threshold."""
 
-    def count_above(self, high: np.ndarray) -> np.ndarray:
-        """Count the scores above their row's threshold, (n_queries,) int64."""
+    def split(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Count the scores above ``high``, and find those from ``low`` to ``high``, both included.
 
-    def between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return row and column of the scores from ``low`` to ``high``, both included."""
+        Returns
+        -------
+        n_above : ndarray (n_queries,) int64
+        row, column : ndarray (n_found,) int64
+        """
 
 
 class Products(Protocol):
@@ -104,19 +107,17 @@ class NumpyBlock:
         """Return row, column and score of all that reach their row's threshold."""
         rows = np.flatnonzero(self._scores.max(axis=1) >= low)
         part = self._scores if len(rows) == len(low) else self._scores[rows]
-        flat = np.flatnonzero(part >= low[rows, None])
+        flat = np.flatnonzero(part >= low[rows, None].astype(np.float32))
         row, column = np.divmod(flat, part.shape[1])
         return rows[row], column, part.ravel()[flat]
 
-    def count_above(self, high: np.ndarray) -> np.ndarray:
-        """Count the scores above their row's threshold."""
-        return np.count_nonzero(self._scores > high[:, None], axis=1)
-
-    def between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return row and column of the scores from ``low`` to ``high``."""
-        inside = self._scores >= low[:, None]
-        inside &= self._scores <= high[:, None]
-        return np.divmod(np.flatnonzero(inside), inside.shape[1])
+    def split(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Count the scores above ``high``, and find those from ``low`` to ``high``."""
+        above = self._scores > high[:, None].astype(np.float32)
+        inside = self._scores >= low[:, None].astype(np.float32)
+        inside ^= above
+        row, column = np.divmod(np.flatnonzero(inside), inside.shape[1])
+        return np.count_nonzero(above, axis=1), row, column
 
 
 class TorchProducts:
@@ -193,12 +194,9 @@ class TorchBlock:
         row, column = (self._scores >= self._column(low)).nonzero(as_tuple=True)
         return row.cpu().numpy(), column.cpu().numpy(), self._scores[row, column].cpu().numpy()
 
-    def count_above(self, high: np.ndarray) -> np.ndarray:
-        """Count the scores above their row's threshold."""
-        return (self._scores > self._column(high)).sum(dim=1).cpu().numpy()
-
-    def between(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return row and column of the scores from ``low`` to ``high``."""
-        inside = (self._scores >= self._column(low)) & (self._scores <= self._column(high))
+    def split(self, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Count the scores above ``high``, and find those from ``low`` to ``high``."""
+        above = self._scores > self._column(high)
+        inside = (self._scores >= self._column(low)) ^ above
         row, column = inside.nonzero(as_tuple=True)
-        return row.cpu().numpy(), column.cpu().numpy()
+        return above.sum(dim=1).cpu().numpy(), row.cpu().numpy(), column.cpu().numpy()

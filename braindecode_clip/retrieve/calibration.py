@@ -50,7 +50,7 @@ def add_candidate_sets(
         set_size (int64), in_set (bool: the true one is), abstained (bool); (n_queries,) each.
     facts : dict
         coverage, max_size, n_calibration and threshold of each fold, covered and answered (shares
-        of the test samples).
+        of the test samples), median_size.
     """
     folds = predictions.fold.astype(str)
     threshold = np.empty(len(folds))
@@ -78,6 +78,7 @@ def add_candidate_sets(
     found = candidate_sets(table, threshold, max_size=sets.max_size)
     inside = found.members[np.arange(len(table)), true_index]
     facts["covered"] = float(inside.mean())
+    facts["median_size"] = float(np.median(found.size))
     facts["answered"] = float(1.0 - found.abstained.mean())
     columns = {"set_size": found.size, "in_set": inside, "abstained": found.abstained}
     return columns, facts

@@ -239,8 +239,8 @@ def _count(scorer: Scorer, true_index: np.ndarray) -> tuple[np.ndarray, np.ndarr
     high, low = level + scorer.slack, level - scorer.slack
     better, tied = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
     for start, block in scorer.blocks():
-        better += block.count_above(high)
-        row, column = block.between(low, high)
+        n_above, row, column = block.split(low, high)
+        better += n_above
         other = column + start != true_index[row]
         row, column = row[other], column[other] + start
         score = scorer.exact(row, column)
