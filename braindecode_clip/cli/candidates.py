@@ -110,35 +110,15 @@ def read_candidates(
         The gallery is missing or unreadable, pictures are missing, or vectors come from another
         encoder.
     """
-    stored = _stored_vectors(path)
-    if stored is not None:
-        return _from_vectors(path, stored, get_encoder() if is_asked else None)
+    from braindecode_clip.io.encoded import is_encoded, load_candidates
     from braindecode_clip.io.galleries import read_gallery
 
+    if is_encoded(path):
+        return _from_vectors(path, load_candidates(path), get_encoder() if is_asked else None)
     if dataset is None and path.suffix.lower() in (".h5", ".hdf5") and path.is_file():
         dataset = _dataset_of(path)
     source = read_gallery(path, text_column=text_column, dataset=dataset or _DATASETS[0])
     return _encoded(source, get_encoder(), cache, batch_size)
-
-
-def _stored_vectors(path: Path) -> Gallery | None:
-    """Return the vectors of a file of this package, or None for anything else."""
-    import h5py
-
-    from braindecode_clip.artifacts import Embeddings, Gallery
-    from braindecode_clip.io.hdf5 import load_artifact
-
-    if path.suffix.lower() not in (".h5", ".hdf5") or not path.is_file():
-        return None
-    if not h5py.is_hdf5(path):
-        return None
-    with h5py.File(path, "r") as file:
-        kind = file.attrs.get("artifact_kind")
-    if kind is None:
-        return None
-    if kind == "Gallery":
-        return load_artifact(path, Gallery)
-    return Gallery.from_embeddings(load_artifact(path, Embeddings), origin=str(path))
 
 
 def _from_vectors(path: Path, stored: Gallery, encoder: Any | None) -> Candidates:
