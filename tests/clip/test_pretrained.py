@@ -99,7 +99,7 @@ def test_weights_from_a_file_load_with_the_tags_activation(checkpoint):
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path):
     file = tmp_path / "w.safetensors"
     file.write_bytes(b"no tensors at all")
-    with pytest.raises(DataError, match=r"w\.safetensors: cannot be loaded as ViT-S"):
+    with pytest.raises(DataError, match=r"w\.safetensors: cannot be read as a checkpoint"):
         load_encoder("ViT-S-32-alt", str(file), device="cpu")
 
 
