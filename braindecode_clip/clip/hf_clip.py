@@ -60,6 +60,8 @@ _N_DIMS = 512
 # Before transformers 4.31 every config said 2, whatever the vocabulary's end token was; the
 # text vector is then read where the id is largest.
 _OLD_END = 2
+# How transformers spells the two special tokens of open_clip.
+_ENDS = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
 _INTERPOLATION = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _PREPROCESSOR = {
     "do_resize": True,
@@ -303,7 +305,8 @@ def clip_tokenizer(directory: Path, text_cfg: dict[str, Any]) -> Tokenize:
     """
     length = int(text_cfg["context_length"])
     vocabulary = _vocabulary(directory)
-    if vocabulary == open_clip.SimpleTokenizer().encoder:
+    own = open_clip.SimpleTokenizer().encoder
+    if vocabulary == {_ENDS.get(token, token): number for token, number in own.items()}:
         return open_clip.SimpleTokenizer(context_length=length)
     try:
         return open_clip.tokenizer.HFTokenizer(str(directory), context_length=length)

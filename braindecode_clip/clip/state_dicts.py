@@ -108,6 +108,9 @@ def load_weights(model: torch.nn.Module, path: Path, *, label: str) -> None:
         for name in wanted
         if name in state and state[name].shape != wanted[name].shape
     ]
+    if not (other or missing or extra):
+        model.load_state_dict(state)
+        return
     problems = Problems(f"{path}: these are not the weights of {label}{_hint(state, label)}")
     if other:
         problems.add(f"other shapes: {some(other, limit=3)}.")
@@ -116,7 +119,6 @@ def load_weights(model: torch.nn.Module, path: Path, *, label: str) -> None:
     if extra:
         problems.add(f"has weights that the model has no place for: {some(extra, limit=3)}.")
     problems.raise_if_any()
-    model.load_state_dict(state)
 
 
 def _from_safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -191,19 +193,14 @@ def _sizes(state: dict[str, torch.Tensor]) -> tuple[int, ...] | None:
     grid = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
     context, text_width = state["positional_embedding"].shape
     towers = ("visual.transformer.resblocks.", "transformer.resblocks.")
-    layers = [1 + max(int(k[len(t) :].split(".")[0]) for k in state if k.startswith(t)) for t in towers]
+    blocks = [{k[len(t) :].split(".")[0] for k in state if k.startswith(t)} for t in towers]
+    layers = [len(found) for found in blocks]
     return (n_dims, width, layers[0], patch, grid * patch, text_width, layers[1], context)
 
 
-def _config_sizes(config: dict[str, Any]) -> tuple[int, ...] | None:
+def _config_sizes(config: dict[str, Any]) -> tuple[int | None, ...]:
     vision, text = config["vision_cfg"], config["text_cfg"]
-    if "patch_size" not in vision or "width" not in text or "timm_model_name" in vision:
-        return None
-    keys = (vision["width"], vision["layers"], vision["patch_size"], vision["image_size"])
-    return (
-        config["embed_dim"],
-        *keys,
-        text["width"],
-        text["layers"],
-        text.get("context_length", 77),
-    )
+    keys = ("width", "layers", "patch_size", "image_size")
+    sizes = [vision.get(key) for key in keys]
+    texts = [text.get("width"), text.get("layers"), text.get("context_length", 77)]
+    return (config["embed_dim"], *sizes, *texts)

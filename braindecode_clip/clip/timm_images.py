@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def _check_known(name: str) -> None:
         if "." not in name or name in known:
             return
         raise ConfigError(f"timm:{name}: unknown tag; known are {some(known)}.")
-    near = timm.list_models(f"*{name.split('.')[0][:12]}*")[:3]
+    near = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     raise ConfigError(f"timm:{name}: timm {timm.__version__} has no such model.{hint}")
 
@@ -138,7 +139,7 @@ def _from_directory(directory: Path) -> torch.nn.Module:
             pretrained=False,
             num_classes=0,
             pretrained_cfg=config.get("pretrained_cfg", config),
-            **config.get("model_args", {}),
+            **{k: v for k, v in config.get("model_args", {}).items() if k != "num_classes"},
         )
     except Exception as error:
         # json and timm raise a dozen types for a damaged or foreign file.
