@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.clip.hub import needs_extra
@@ -127,17 +129,15 @@ def hf_clip_parts(
     renamed = rename_weights(state, where=str(files[0]))
     _check(model, renamed, where=str(files[0]))
     model.load_state_dict(renamed)
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-
     return Parts(
         name=name or directory.name,
         tag=tag,
         model=model.to(request.device),
         n_dims=int(config["embed_dim"]),
-        preprocess=image_transform_v2(PreprocessCfg(**preprocess), is_train=False),
+        preprocess=_transform(preprocess),
         tokenize=tokenize,
         files=tuple(files),
-        preprocessing=jsonable(preprocess),
+        preprocessing=jsonable({**preprocess, "center_crop": "floor"}),
         quick_gelu=bool(config["quick_gelu"]),
         libraries=_LIBRARIES
         if isinstance(tokenize, open_clip.SimpleTokenizer)
@@ -293,6 +293,40 @@ def preprocess_config(directory: Path, image_size: int) -> dict[str, Any]:
         "resize_mode": "squash" if squashed else "shortest",
         "fill_color": 0,
     }
+
+
+class FloorCrop:
+    """The middle of a picture; an odd margin leaves its smaller half at the top and left.
+
+    As transformers does; torchvision rounds half a pixel to the even side, so that for some
+    sizes of pictures it cuts one pixel further down or right.
+
+    Parameters
+    ----------
+    size : tuple of int
+        Height and width.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.height, self.width = size
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Cut the middle out of a picture that is at least as large."""
+        left, top = (image.width - self.width) // 2, (image.height - self.height) // 2
+        return image.crop((left, top, left + self.width, top + self.height))
+
+
+def _transform(preprocess: dict[str, Any]) -> Callable[[Image.Image], torch.Tensor]:
+    """Return open_clip's transform with the crop of transformers."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from torchvision.transforms import CenterCrop
+
+    transform = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
+    size = preprocess["size"]
+    transform.transforms = [
+        FloorCrop(size) if isinstance(step, CenterCrop) else step for step in transform.transforms
+    ]
+    return transform
 
 
 def clip_tokenizer(directory: Path, text_cfg: dict[str, Any]) -> Tokenize:

@@ -52,8 +52,8 @@ def tiny_model(config=TINY, seed=0):
 
 def pictures():
     rng = np.random.default_rng(5)
-    # Square, wide, tall, with odd margins, and smaller than the model's input.
-    sizes = [(32, 32), (47, 90), (91, 40), (64, 65), (20, 21)]
+    # Square, wide, tall, with odd margins of both kinds, and smaller than the model's input.
+    sizes = [(32, 32), (47, 90), (91, 40), (64, 65), (20, 21), (32, 35), (39, 32)]
     return [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
 
 
