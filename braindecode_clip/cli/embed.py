@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-import zipfile
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,8 +21,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from braindecode_clip.artifacts import Embeddings
+    from braindecode_clip.clip.encoders import ClipEncoder
+    from braindecode_clip.embed.encode import Embedded
+    from braindecode_clip.io.shards import VectorShards
 
 _IDS, _IMAGE, _CAPTION = "stimulus_id", "image", "caption"
+#: Stimuli of the job on which the precision is checked, evenly spaced in the list.
+_N_PROBES = 8
 
 
 def embed(
@@ -37,22 +44,37 @@ def embed(
     ] = None,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Folder of vectors encoded before; only new pictures are encoded."),
+        typer.Option(
+            help="Folder of vectors encoded before, for any jobs; only new contents are encoded. "
+            "Without it, the vectors of an unfinished run lie beside the output until it is done."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads; torch's own choice by default (OMP_NUM_THREADS)."),
+    ] = None,
 ) -> None:
-    """Turn pictures or captions into CLIP vectors, or read vectors from a file."""
+    """Turn pictures or captions into CLIP vectors, or read vectors from a file.
+
+    Every batch is kept as soon as it is encoded: a run that was stopped goes on where it was.
+    """
     from braindecode_clip.io.hdf5 import save_artifact
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.provenance import make_provenance
 
     logger = get_logger(__name__)
     config = read_options(options, EncoderConfig)
+    parts = out.with_name(f".{out.name}.parts")
+    contents = {}
     with milestone(logger, f"embedded with {config.name}") as note:
         if config.kind == "precomputed":
             result = _precomputed(config, stimuli)
         else:
-            result = _encoded(config, stimuli, cache, device)
+            embedded = _encoded(config, stimuli, cache or parts, device=device, threads=threads)
+            result = embedded.embeddings
+            contents[f"{config.modality}s"] = embedded.contents_sha256
+            note(f"{embedded.n_encoded} encoded now")
         note(f"{result.vectors.shape[0]} {result.modality}s x {result.vectors.shape[1]} dims")
     files = [stimuli, config.vectors, config.names]
     provenance = make_provenance(
@@ -60,7 +82,10 @@ def embed(
         options=config.model_dump(mode="json"),
         inputs=[Path(file) for file in files if file is not None],
     )
+    provenance = dataclasses.replace(provenance, inputs={**provenance.inputs, **contents})
     save_artifact(out, result, provenance)
+    if cache is None:
+        shutil.rmtree(parts, ignore_errors=True)
     logger.info("wrote %s", out)
 
 
@@ -68,10 +93,13 @@ embed.__doc__ = f"{embed.__doc__}\n\n{options_help(EncoderConfig)}"
 
 
 def _encoded(
-    config: EncoderConfig, stimuli: Path | None, cache: Path | None, device: str
-) -> Embeddings:
+    config: EncoderConfig, stimuli: Path | None, cache: Path, *, device: str, threads: int | None
+) -> Embedded:
+    import torch
+
     from braindecode_clip.clip.encoders import load_encoder
-    from braindecode_clip.embed.encode import embed_images, embed_texts
+    from braindecode_clip.clip.forward import side_by_side
+    from braindecode_clip.io.shards import VectorShards
 
     if stimuli is None:
         raise DataError(
@@ -79,6 +107,8 @@ def _encoded(
         )
     column = _IMAGE if config.modality == "image" else _CAPTION
     table = _read_stimuli(stimuli, column)
+    if threads is not None:
+        torch.set_num_threads(threads)
     encoder = load_encoder(
         "scenes" if config.kind == "scenes" else str(config.model),
         config.pretrained,
@@ -86,18 +116,120 @@ def _encoded(
         weights=config.weights,
         quick_gelu=config.quick_gelu,
     )
-    ids = table[_IDS].tolist()
-    known = _read_cache(cache, encoder.fingerprint, config.modality)
-    n_known = len(known)
+    items = table[column].tolist()
     if config.modality == "image":
-        pictures = [stimuli.parent / name for name in table[_IMAGE]]
-        result = embed_images(encoder, pictures, ids, batch_size=config.batch_size, cache=known)
-    else:
-        captions = table[_CAPTION].tolist()
-        result = embed_texts(encoder, captions, ids, batch_size=config.batch_size, cache=known)
-    if len(known) > n_known:
-        _write_cache(cache, encoder.fingerprint, config.modality, known)
-    return result
+        items = [stimuli.parent / name for name in items]
+    n_readers = threads or max(1, torch.get_num_threads())
+    _settle_precision(config, encoder, items)
+    text = json.dumps(encoder.fingerprint, sort_keys=True)
+    name = f"{hashlib.sha256(text.encode()).hexdigest()[:16]}_{config.modality}"
+    store = VectorShards(cache / name, encoder.n_dims)
+    with side_by_side(encoder.device) as n_encoders:
+        return _embed(
+            config,
+            encoder,
+            items,
+            table[_IDS].tolist(),
+            store=store,
+            n_readers=n_readers,
+            n_encoders=n_encoders,
+        )
+
+
+def _embed(
+    config: EncoderConfig,
+    encoder: ClipEncoder,
+    items: Sequence[Any],
+    ids: Sequence[str],
+    *,
+    store: VectorShards,
+    n_readers: int,
+    n_encoders: int,
+) -> Embedded:
+    from braindecode_clip.embed.encode import embed_images, embed_texts
+    from braindecode_clip.io.images import picture_source
+    from braindecode_clip.logs import get_logger
+
+    batch_size = _batch_size(config, encoder, len(items), store=store, n_encoders=n_encoders)
+    how = {"batch_size": batch_size, "cache": store, "n_encoders": n_encoders}
+    try:
+        if config.modality == "image":
+            embedded = embed_images(
+                encoder, items, ids, source=picture_source, n_readers=n_readers, **how
+            )
+        else:
+            embedded = embed_texts(encoder, items, ids, **how)
+    except (DataError, KeyboardInterrupt):
+        get_logger(__name__).info(
+            "%d vectors are kept in %s; the next start takes them from there",
+            len(store),
+            store.folder,
+        )
+        raise
+    store.merge()
+    (store.folder / _UNFINISHED).unlink(missing_ok=True)
+    return embedded
+
+
+#: Beside the vectors of an unfinished run: the size of its batches.
+_UNFINISHED = "unfinished.json"
+
+
+def _batch_size(
+    config: EncoderConfig,
+    encoder: ClipEncoder,
+    n_items: int,
+    *,
+    store: VectorShards,
+    n_encoders: int,
+) -> int:
+    """Return the size asked for, or that of the unfinished run, or what fits.
+
+    The free memory may be another at the second start, and the batches must not be.
+    """
+    from braindecode_clip.clip.batch_size import choose_batch_size
+    from braindecode_clip.io.atomic import write_json
+    from braindecode_clip.logs import get_logger
+
+    if config.batch_size != "auto":
+        return config.batch_size
+    run = {"device": str(encoder.device), "n_items": n_items, "n_encoders": n_encoders}
+    path = store.folder / _UNFINISHED
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        size = int(found.pop("batch_size"))
+        if found == run and size >= 1:
+            return size
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        # None there, or one that was damaged: what fits is asked anew.
+        pass
+    size = choose_batch_size(encoder, n_items, config.modality, n_encoders=n_encoders)
+    write_json(path, {**run, "batch_size": size})
+    get_logger(__name__).info("batches of %d, %d side by side", size, n_encoders)
+    return size
+
+
+def _settle_precision(config: EncoderConfig, encoder: ClipEncoder, items: Sequence[Any]) -> None:
+    from braindecode_clip.clip.precision import settle_precision
+    from braindecode_clip.io.images import picture_source
+
+    # The small model of the project gains nothing, and its vectors are the same everywhere.
+    wanted = "fp32" if config.kind == "scenes" else config.precision
+    if wanted == "fp32":
+        return
+    step = max(1, len(items) // _N_PROBES)
+    probes = items[::step][:_N_PROBES]
+    if config.modality == "text":
+        settle_precision(encoder, wanted, texts=probes)
+        return
+    pictures: list[np.ndarray] = []
+    for item in probes:
+        try:
+            pictures.append(encoder.prepare_image(picture_source(item)[1]()))
+        except DataError:
+            # It is named with all other damaged pictures at the end.
+            continue
+    settle_precision(encoder, wanted, pictures=pictures)
 
 
 def _read_stimuli(path: Path, column: str) -> pd.DataFrame:
@@ -143,43 +275,3 @@ def _precomputed(config: EncoderConfig, stimuli: Path | None) -> Embeddings:
     if stimuli is not None:
         result.rows(_read_stimuli(stimuli, _IDS)[_IDS].to_numpy())
     return result
-
-
-def _cache_file(folder: Path, fingerprint: dict[str, Any], modality: str) -> Path:
-    text = json.dumps(fingerprint, sort_keys=True)
-    return folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}_{modality}.npz"
-
-
-def _read_cache(
-    folder: Path | None, fingerprint: dict[str, Any], modality: str
-) -> dict[str, np.ndarray]:
-    """Return the vectors by content hash; a damaged cache counts as empty."""
-    import numpy as np
-
-    if folder is None:
-        return {}
-    path = _cache_file(folder, fingerprint, modality)
-    if not path.is_file():
-        return {}
-    try:
-        # numpy leaves a damaged archive open when it opens the file itself.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-            return dict(zip(content["keys"].tolist(), content["vectors"], strict=True))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        from braindecode_clip.logs import get_logger
-
-        get_logger(__name__).warning("%s: damaged; everything is encoded again", path)
-        return {}
-
-
-def _write_cache(
-    folder: Path | None, fingerprint: dict[str, Any], modality: str, known: dict[str, np.ndarray]
-) -> None:
-    import numpy as np
-
-    from braindecode_clip.io.atomic import atomic_path
-
-    if folder is None:
-        return
-    with atomic_path(_cache_file(folder, fingerprint, modality)) as temporary:
-        np.savez(temporary, keys=np.array(list(known)), vectors=np.stack(list(known.values())))

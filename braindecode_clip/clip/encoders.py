@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from braindecode_clip.checks import Problems, some
+from braindecode_clip.clip.forward import Forward
 from braindecode_clip.clip.models import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -20,6 +21,7 @@ from braindecode_clip.clip.models import (
     load_model_directory,
     quiet_open_clip,
 )
+from braindecode_clip.clip.pixels import Pixels
 from braindecode_clip.clip.pretrained import Source, embedded_model, resolve
 from braindecode_clip.clip.torchvision_compat import import_open_clip
 from braindecode_clip.errors import ConfigError, DataError
@@ -50,6 +52,8 @@ class ClipEncoder:
         The model's name.
     device : torch.device
         Where it computes.
+    model : Module
+        open_clip's, in evaluation mode.
     n_dims : int
         Dimensions of the shared space.
     fingerprint : dict
@@ -63,8 +67,9 @@ class ClipEncoder:
         self, loaded: LoadedModel, *, name: str, tag: str, weights: Path, device: torch.device
     ) -> None:
         self.name, self.device = name, device
-        self._model, self._preprocess = loaded.model, loaded.preprocess
-        self._tokenize = loaded.tokenize
+        self.model, self._tokenize = loaded.model, loaded.tokenize
+        self._pixels = Pixels(loaded.preprocess)
+        self._forward = Forward(device, self._pixels)
         self.n_dims = int(loaded.config["model_cfg"]["embed_dim"])
         self.fingerprint: dict[str, Any] = {
             "name": name,
@@ -72,12 +77,12 @@ class ClipEncoder:
             "weights_sha256": file_sha256(weights),
             "preprocessing": _jsonable(loaded.config["preprocess_cfg"]),
             "quick_gelu": bool(loaded.config["model_cfg"].get("quick_gelu", False)),
-            "precision": "float32",
+            "precision": self.precision,
             "n_dims": self.n_dims,
             "open_clip": importlib.metadata.version("open_clip_torch"),
             "torch": torch.__version__.split("+")[0],
         }
-        probe = self.encode_image([_probe_picture()])[0, :_PROBE_VALUES]
+        probe = self.encode_image([probe_picture()])[0, :_PROBE_VALUES]
         self.fingerprint["probe"] = [round(float(v), _PROBE_DECIMALS) + 0.0 for v in probe]
 
     def encode_image(self, images: Sequence[Picture], *, batch_size: int = 64) -> np.ndarray:
@@ -103,10 +108,36 @@ class ClipEncoder:
         if isinstance(images, str | Path | Image.Image):
             images = [images]
 
-        def prepare(part: Sequence[Picture]) -> torch.Tensor:
-            return torch.stack([self._preprocess(image) for image in _opened(part, images)])
+        vectors = np.empty((len(images), self.n_dims), dtype=np.float32)
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            prepared = [self.prepare_image(image) for image in _opened(images[part], images)]
+            vectors[part] = self.encode_prepared(prepared)
+        return vectors
 
-        return self._encode(images, prepare, self._model.encode_image, batch_size)
+    def prepare_image(self, picture: Image.Image | np.ndarray) -> np.ndarray:
+        """Resize and crop one RGB picture (also (height, width, 3) uint8); safe in threads.
+
+        Returns
+        -------
+        ndarray
+            What :meth:`encode_prepared` takes: usually (height, width, 3) uint8.
+        """
+        is_array = isinstance(picture, np.ndarray)
+        return self._pixels.prepare(Image.fromarray(picture) if is_array else picture)
+
+    def encode_prepared(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """Encode prepared pictures as one batch; safe in threads; see :meth:`encode_image`."""
+        return self._forward.images(self.model.encode_image, prepared)
+
+    @property
+    def precision(self) -> str:
+        """ "float32", "bfloat16" (weights) or "bfloat16 autocast"."""
+        return self._forward.precision
+
+    def set_precision(self, precision: str) -> None:
+        """Follow the weights' precision; :func:`.precision.settle_precision` changes them."""
+        self._forward.precision = self.fingerprint["precision"] = precision
 
     def encode_text(self, texts: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
         """Encode texts.
@@ -126,25 +157,11 @@ class ClipEncoder:
         texts = [texts] if isinstance(texts, str) else list(texts)
         self._warn_if_cut(texts)
 
-        def prepare(part: Sequence[str]) -> torch.Tensor:
-            return torch.as_tensor(self._tokenize(list(part)))
-
-        return self._encode(texts, prepare, self._model.encode_text, batch_size)
-
-    def _encode(
-        self,
-        items: Sequence[Any],
-        prepare: Callable[[Sequence[Any]], torch.Tensor],
-        encode: Callable[[torch.Tensor], torch.Tensor],
-        batch_size: int,
-    ) -> np.ndarray:
-        vectors = np.empty((len(items), self.n_dims), dtype=np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(items), batch_size):
-                part = slice(start, start + batch_size)
-                features = encode(prepare(items[part]).to(self.device)).float()
-                unit = torch.nn.functional.normalize(features, dim=-1)
-                vectors[part] = unit.cpu().numpy()
+        vectors = np.empty((len(texts), self.n_dims), dtype=np.float32)
+        for start in range(0, len(texts), batch_size):
+            part = slice(start, start + batch_size)
+            tokens = torch.as_tensor(self._tokenize(texts[part]))
+            vectors[part] = self._forward.texts(self.model.encode_text, tokens)
         return vectors
 
     def _warn_if_cut(self, texts: list[str]) -> None:
@@ -307,7 +324,7 @@ def open_picture(picture: Picture) -> Image.Image:
         return image.convert("RGB")
 
 
-def _probe_picture() -> Image.Image:
+def probe_picture() -> Image.Image:
     """Return a fixed picture with edges and all hues: two models rarely agree on it."""
     x, y = np.meshgrid(np.arange(_PROBE_SIZE_PX), np.arange(_PROBE_SIZE_PX))
     pixels = np.stack([2 * x, 2 * y, 255 * ((x // 8 + y // 8) % 2)], axis=-1)
