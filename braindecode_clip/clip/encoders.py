@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from PIL import Image
 
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.clip.fingerprint import make_fingerprint
+from braindecode_clip.clip.forward import Forward
 from braindecode_clip.clip.parts import Parts, Request
+from braindecode_clip.clip.pixels import Pixels
 from braindecode_clip.clip.registry import load_parts
 from braindecode_clip.clip.torchvision_compat import import_open_clip
 from braindecode_clip.errors import ConfigError, DataError
@@ -36,6 +38,9 @@ class ClipEncoder:
         The model's name.
     device : torch.device
         Where it computes.
+    model : Module
+        In evaluation mode; with ``encode_image`` and ``encode_text`` as far as it has the
+        towers. open_clip's own, but for models of other libraries.
     n_dims : int
         Dimensions of the vectors.
     n_tokens : int
@@ -53,8 +58,9 @@ class ClipEncoder:
 
     def __init__(self, parts: Parts, *, device: torch.device, unit_norm: bool = True) -> None:
         self.name, self.device, self.unit_norm = parts.name, device, unit_norm
-        self._model, self._preprocess = parts.model, parts.preprocess
-        self._tokenize = parts.tokenize
+        self.model, self._tokenize = parts.model, parts.tokenize
+        self._pixels = None if parts.preprocess is None else Pixels(parts.preprocess)
+        self._forward = Forward(device, self._pixels, unit_norm=unit_norm)
         towers = {"image": parts.preprocess, "text": parts.tokenize}
         self.modalities = frozenset(key for key, tower in towers.items() if tower is not None)
         self.n_dims = parts.n_dims
@@ -83,16 +89,41 @@ class ClipEncoder:
         DataError
             Pictures are missing or damaged; all of them are listed.
         """
-        preprocess = self._preprocess
-        if preprocess is None:
-            raise self._lacks("image")
         if isinstance(images, str | Path | Image.Image):
             images = [images]
 
-        def prepare(part: Sequence[Picture]) -> torch.Tensor:
-            return torch.stack([preprocess(image) for image in _opened(part, images)])
+        vectors = np.empty((len(images), self.n_dims), dtype=np.float32)
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            prepared = [self.prepare_image(image) for image in _opened(images[part], images)]
+            vectors[part] = self.encode_prepared(prepared)
+        return vectors
 
-        return self._encode(images, prepare, self._model.encode_image, batch_size)
+    def prepare_image(self, picture: Image.Image | np.ndarray) -> np.ndarray:
+        """Resize and crop one RGB picture (also (height, width, 3) uint8); safe in threads.
+
+        Returns
+        -------
+        ndarray
+            What :meth:`encode_prepared` takes: usually (height, width, 3) uint8.
+        """
+        if self._pixels is None:
+            raise self._lacks("image")
+        is_array = isinstance(picture, np.ndarray)
+        return self._pixels.prepare(Image.fromarray(picture) if is_array else picture)
+
+    def encode_prepared(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """Encode prepared pictures as one batch; safe in threads; see :meth:`encode_image`."""
+        return self._forward.images(self.model.encode_image, prepared)
+
+    @property
+    def precision(self) -> str:
+        """ "float32", "bfloat16" (weights) or "bfloat16 autocast"."""
+        return self._forward.precision
+
+    def set_precision(self, precision: str) -> None:
+        """Follow the weights' precision; :func:`.precision.settle_precision` changes them."""
+        self._forward.precision = self.fingerprint["precision"] = precision
 
     def encode_text(self, texts: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
         """Encode texts.
@@ -120,28 +151,13 @@ class ClipEncoder:
         texts = [texts] if isinstance(texts, str) else list(texts)
         self._warn_if_cut(texts)
 
-        def prepare(part: Sequence[str]) -> Any:
+        vectors = np.empty((len(texts), self.n_dims), dtype=np.float32)
+        for start in range(0, len(texts), batch_size):
+            part = slice(start, start + batch_size)
             # Ids, or ids and mask together, which move to a device like a tensor.
-            tokens = tokenize(list(part))
-            return tokens if hasattr(tokens, "to") else torch.as_tensor(tokens)
-
-        return self._encode(texts, prepare, self._model.encode_text, batch_size)
-
-    def _encode(
-        self,
-        items: Sequence[Any],
-        prepare: Callable[[Sequence[Any]], Any],
-        encode: Callable[[Any], torch.Tensor],
-        batch_size: int,
-    ) -> np.ndarray:
-        vectors = np.empty((len(items), self.n_dims), dtype=np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(items), batch_size):
-                part = slice(start, start + batch_size)
-                features = encode(prepare(items[part]).to(self.device)).float()
-                if self.unit_norm:
-                    features = torch.nn.functional.normalize(features, dim=-1)
-                vectors[part] = features.cpu().numpy()
+            tokens = tokenize(texts[part])
+            tokens = tokens if hasattr(tokens, "to") else torch.as_tensor(tokens)
+            vectors[part] = self._forward.texts(self.model.encode_text, tokens)
         return vectors
 
     def _lacks(self, modality: str) -> ConfigError:

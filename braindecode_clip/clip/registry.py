@@ -30,6 +30,14 @@ PREFIXES = {
 _DIRECTORY_PREFIX = "local-dir:"
 
 
+def registry_name(kind: str, model: str | None) -> str:
+    """Return the registry's name of an encoder in a config."""
+    if kind in EMBEDDED:
+        return kind
+    prefix = _DIRECTORY_PREFIX if kind == "local" else PREFIXES.get(kind, "")
+    return prefix + str(model).removeprefix(prefix)
+
+
 def load_parts(name: str, request: Request) -> Parts:
     """Load whatever a name of the registry stands for.
 

@@ -38,7 +38,8 @@ def test_embedded_model_with_cache(stimuli, tmp_path):
     cache = tmp_path / "cache"
     assert embed(tmp_path / "plain.h5", options, *table) == 0
     assert embed(tmp_path / "first.h5", options, *table, "--cache", cache) == 0
-    (stored,) = cache.iterdir()
+    (folder,) = cache.iterdir()
+    (stored,) = folder.iterdir()
     with np.load(stored, allow_pickle=False) as content:
         assert len(content["keys"]) == 6
     before = stored.stat().st_mtime_ns
@@ -54,8 +55,11 @@ def test_embedded_model_with_cache(stimuli, tmp_path):
     provenance = read_provenance(tmp_path / "plain.h5")
     assert provenance["options"]["kind"] == "scenes"
     assert "stimuli.tsv" in provenance["inputs"]
+    assert (tmp_path / "plain.h5").read_bytes() == (tmp_path / "second.h5").read_bytes()
+    assert not list(tmp_path.glob(".*"))
     stored.write_bytes(b"damaged")
     assert embed(tmp_path / "third.h5", options, *table, "--cache", cache) == 0
+    assert (tmp_path / "third.h5").read_bytes() == (tmp_path / "plain.h5").read_bytes()
 
 
 def test_captions_have_the_same_fingerprint_as_pictures(stimuli, tmp_path):
