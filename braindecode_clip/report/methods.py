@@ -20,7 +20,7 @@ from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.config.voxels import SplitConfig
 from braindecode_clip.report.content import Counts, Inputs
 from braindecode_clip.report.methods_betas import betas_sentences
-from braindecode_clip.report.methods_decode import describe_linear
+from braindecode_clip.report.methods_decode import describe_linear, describe_target_space
 from braindecode_clip.report.numbers import THIN, count, percent, plain
 from braindecode_clip.report.results import Order
 from braindecode_clip.report.sources import Citations
@@ -263,7 +263,8 @@ def _decoders(study: StudyConfig, cite: Citations) -> list[str]:
     sentences = []
     for decoder in study.decoders:
         describe = _DESCRIBED.get(type(decoder), describe_linear)
-        sentences += [describe(decoder, cite), _CALIBRATIONS[decoder.calibration]]
+        sentences += [describe(decoder, cite), describe_target_space(decoder)]
+        sentences += [_CALIBRATIONS[decoder.calibration]]
     return [sentence for sentence in dict.fromkeys(sentences) if sentence]
 
 
