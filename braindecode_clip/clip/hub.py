@@ -8,7 +8,7 @@ from pathlib import Path
 from braindecode_clip.errors import DataError
 
 HUB_PREFIX = "hf-hub:"
-_SMALL_FILES = ("*.json", "*.txt", "*.model")
+_SMALL_FILES = ("*.json", "*.txt", "*.model", "README.md")
 
 
 def cache_folder() -> Path:
