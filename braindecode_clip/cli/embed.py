@@ -41,7 +41,8 @@ def embed(
         Path | None,
         typer.Option(
             help="Table of the stimuli (TSV): stimulus_id, image (path beside the table), "
-            "caption, or the columns that `caption_columns` names. With precomputed vectors: every stimulus must be among the names."
+            "caption, or the columns that `caption_columns` names. With precomputed vectors: "
+            "every stimulus must be among the names."
         ),
     ] = None,
     cache: Annotated[

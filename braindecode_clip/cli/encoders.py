@@ -43,7 +43,9 @@ def encoders(
         Path | None,
         typer.Option(help="Write a Markdown table of all models, whatever is on this machine."),
     ] = None,
-    tsv: Annotated[bool, typer.Option("--tsv", help="Print tab-separated, with full paths.")] = False,
+    tsv: Annotated[
+        bool, typer.Option("--tsv", help="Print tab-separated, with full paths.")
+    ] = False,
 ) -> None:
     """List encoders: dimensions, input size, weights, licence, and whether they are here.
 

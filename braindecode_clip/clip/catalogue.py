@@ -71,16 +71,37 @@ _KNOWN = (
         "",
     ),
     Entry(
-        "hub", "flaviagiammarino/pubmed-clip-vit-base-patch32", "", "image+text", 512, 224,
-        None, "", "",
+        "hub",
+        "flaviagiammarino/pubmed-clip-vit-base-patch32",
+        "",
+        "image+text",
+        512,
+        224,
+        None,
+        "",
+        "",
     ),
     Entry(
-        "sentence_transformers", "sentence-transformers/all-MiniLM-L6-v2", "", "text", 384, None,
-        None, "", "",
+        "sentence_transformers",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "",
+        "text",
+        384,
+        None,
+        None,
+        "",
+        "",
     ),
     Entry(
-        "sentence_transformers", "sentence-transformers/all-mpnet-base-v2", "", "text", 768, None,
-        None, "", "",
+        "sentence_transformers",
+        "sentence-transformers/all-mpnet-base-v2",
+        "",
+        "text",
+        768,
+        None,
+        None,
+        "",
+        "",
     ),
 )
 
@@ -285,9 +306,7 @@ def _try(directory: Path, *, kind: str, model: str) -> Entry | None:
 def _described(directory: Path, *, kind: str, model: str) -> Entry:
     """Describe a directory by its config; raises KeyError where it is of another kind."""
     weights = [
-        directory / name
-        for name in (*DIRECTORY_WEIGHTS, *_WEIGHTS)
-        if (directory / name).is_file()
+        directory / name for name in (*DIRECTORY_WEIGHTS, *_WEIGHTS) if (directory / name).is_file()
     ]
     modalities = "image+text"
     if (directory / _OPEN_CLIP_CONFIG).is_file():

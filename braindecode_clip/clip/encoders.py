@@ -18,7 +18,7 @@ from braindecode_clip.clip.parts import Parts, Request
 from braindecode_clip.clip.pixels import Pixels
 from braindecode_clip.clip.registry import load_parts
 from braindecode_clip.clip.torchvision_compat import import_open_clip
-from braindecode_clip.errors import ConfigError, DataError
+from braindecode_clip.errors import ConfigError
 
 open_clip = import_open_clip()
 

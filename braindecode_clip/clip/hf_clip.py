@@ -10,16 +10,18 @@ Other two-tower models (SigLIP, Chinese CLIP, ...) go through transformers itsel
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from braindecode_clip.checks import Problems, some
+from braindecode_clip.clip.hf_preprocess import (
+    crop_as_transformers,
+    preprocess_config,
+    read_config,
+)
 from braindecode_clip.clip.hub import needs_extra
 from braindecode_clip.clip.models import quiet_open_clip
 from braindecode_clip.clip.open_clip_models import own_words
@@ -31,7 +33,6 @@ from braindecode_clip.errors import DataError
 open_clip = import_open_clip()
 
 CONFIG_FILE = "config.json"
-PREPROCESSOR_FILE = "preprocessor_config.json"
 INDEX_FILE = "model.safetensors.index.json"
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -64,19 +65,6 @@ _N_DIMS = 512
 _OLD_END = 2
 # How transformers spells the two special tokens of open_clip.
 _ENDS = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
-_INTERPOLATION = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
-_PREPROCESSOR = {
-    "do_resize": True,
-    "size": {"shortest_edge": 224},
-    "resample": 3,
-    "do_center_crop": True,
-    "crop_size": {"height": 224, "width": 224},
-    "do_rescale": True,
-    "rescale_factor": 1 / 255,
-    "do_normalize": True,
-    "image_mean": list(open_clip.OPENAI_DATASET_MEAN),
-    "image_std": list(open_clip.OPENAI_DATASET_STD),
-}
 _LIBRARIES = ("open_clip_torch", "torch", "torchvision", "pillow")
 
 
@@ -90,7 +78,7 @@ def model_type(directory: Path) -> str | None:
     path = directory / CONFIG_FILE
     if not path.is_file():
         return None
-    found = _read(path).get("model_type")
+    found = read_config(path).get("model_type")
     return None if found is None else str(found)
 
 
@@ -116,7 +104,7 @@ def hf_clip_parts(
         reasons are listed.
     """
     own_words(directory, request)
-    config = model_config(_read(directory / CONFIG_FILE), where=str(directory / CONFIG_FILE))
+    config = model_config(read_config(directory / CONFIG_FILE), where=str(directory / CONFIG_FILE))
     preprocess = preprocess_config(directory, config["vision_cfg"]["image_size"])
     tokenize = clip_tokenizer(request.tokenizer or directory, config["text_cfg"])
     files = weight_files(directory) if request.weights is None else (request.weights,)
@@ -134,7 +122,7 @@ def hf_clip_parts(
         tag=tag,
         model=model.to(request.device),
         n_dims=int(config["embed_dim"]),
-        preprocess=_transform(preprocess),
+        preprocess=crop_as_transformers(preprocess),
         tokenize=tokenize,
         files=tuple(files),
         preprocessing=jsonable({**preprocess, "center_crop": "floor"}),
@@ -249,86 +237,6 @@ def _renamed(name: str) -> str:
     }.get(name, name)
 
 
-def preprocess_config(directory: Path, image_size: int) -> dict[str, Any]:
-    """Translate ``preprocessor_config.json`` into open_clip's preprocessing.
-
-    Raises
-    ------
-    DataError
-        The file is missing, or prescribes what open_clip does not do; all reasons are listed.
-    """
-    path = directory / PREPROCESSOR_FILE
-    if not path.is_file():
-        raise DataError(
-            f"{directory}: no {PREPROCESSOR_FILE}, so how pictures are scaled and normalised is "
-            "not known, and vectors would be wrong without any sign of it. Fetch the file from "
-            "the model's source."
-        )
-    given = _PREPROCESSOR | _read(path)
-    problems = Problems(str(path))
-    for key in ("do_resize", "do_rescale", "do_normalize"):
-        if not given[key]:
-            problems.add(f"{key} is false, expected true.")
-    if abs(given["rescale_factor"] * 255 - 1) > 1e-6:
-        problems.add(f"rescale_factor is {given['rescale_factor']}, expected 1/255.")
-    if given["resample"] not in _INTERPOLATION:
-        problems.add(f"resample is {given['resample']}, expected {some(_INTERPOLATION)}.")
-    size, crop = _edges(given["size"]), _edges(given["crop_size"])
-    squashed = isinstance(given["size"], dict) and "height" in given["size"]
-    cropped = bool(given["do_center_crop"])
-    if (cropped and crop != (image_size, image_size)) or size != (image_size, image_size):
-        problems.add(
-            f"size {given['size']} and crop_size {given['crop_size']}; both must be the "
-            f"{image_size} pixels of the model."
-        )
-    if not squashed and not cropped:
-        problems.add("do_center_crop is false while size names the shortest edge only.")
-    problems.raise_if_any()
-    return {
-        "size": (image_size, image_size),
-        "mode": "RGB",
-        "mean": tuple(given["image_mean"]),
-        "std": tuple(given["image_std"]),
-        "interpolation": _INTERPOLATION[given["resample"]],
-        "resize_mode": "squash" if squashed else "shortest",
-        "fill_color": 0,
-    }
-
-
-class FloorCrop:
-    """The middle of a picture; an odd margin leaves its smaller half at the top and left.
-
-    As transformers does; torchvision rounds half a pixel to the even side, so that for some
-    sizes of pictures it cuts one pixel further down or right.
-
-    Parameters
-    ----------
-    size : tuple of int
-        Height and width.
-    """
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.height, self.width = size
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        """Cut the middle out of a picture that is at least as large."""
-        left, top = (image.width - self.width) // 2, (image.height - self.height) // 2
-        return image.crop((left, top, left + self.width, top + self.height))
-
-
-def _transform(preprocess: dict[str, Any]) -> Callable[[Image.Image], torch.Tensor]:
-    """Return open_clip's transform with the crop of transformers."""
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-    from torchvision.transforms import CenterCrop
-
-    transform = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
-    size = preprocess["size"]
-    transform.transforms = [
-        FloorCrop(size) if isinstance(step, CenterCrop) else step for step in transform.transforms
-    ]
-    return transform
-
-
 def clip_tokenizer(directory: Path, text_cfg: dict[str, Any]) -> Tokenize:
     """Return the tokenizer of a directory: open_clip's own where the vocabulary is CLIP's.
 
@@ -366,7 +274,7 @@ def weight_files(directory: Path) -> tuple[Path, ...]:
         if (directory / name).is_file():
             return (directory / name,)
     if (directory / INDEX_FILE).is_file():
-        parts = sorted(set(_read(directory / INDEX_FILE)["weight_map"].values()))
+        parts = sorted(set(read_config(directory / INDEX_FILE)["weight_map"].values()))
         missing = [name for name in parts if not (directory / name).is_file()]
         if not missing:
             return tuple(directory / name for name in parts)
@@ -388,16 +296,9 @@ def _vocabulary(directory: Path) -> dict[str, int] | None:
     for name in ("vocab.json", "tokenizer.json"):
         path = directory / name
         if path.is_file():
-            content = _read(path)
+            content = read_config(path)
             return content.get("model", {}).get("vocab") if name == "tokenizer.json" else content
     return None
-
-
-def _edges(size: Any) -> tuple[int, int]:
-    if isinstance(size, dict):
-        short = size.get("shortest_edge")
-        return (short, short) if short else (size.get("height", 0), size.get("width", 0))
-    return (int(size), int(size))
 
 
 def _check(model: torch.nn.Module, state: dict[str, torch.Tensor], *, where: str) -> None:
@@ -416,13 +317,3 @@ def _check(model: torch.nn.Module, state: dict[str, torch.Tensor], *, where: str
         if names:
             problems.add(f"{what}: {some(names, limit=3)}.")
     problems.raise_if_any()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}). Fetch it from its source.") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: holds no mapping. Fetch it from its source.")
-    return content

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from braindecode_clip.clip.hf_clip import PREPROCESSOR_FILE, weight_files
+from braindecode_clip.clip.hf_clip import weight_files
+from braindecode_clip.clip.hf_preprocess import PREPROCESSOR_FILE
 from braindecode_clip.clip.hub import needs_extra
 from braindecode_clip.clip.open_clip_models import own_words
 from braindecode_clip.clip.parts import Parts, Request
@@ -35,11 +36,11 @@ class TwoTowers(torch.nn.Module):
 
     def encode_image(self, pictures: torch.Tensor) -> torch.Tensor:
         """Map pictures (n, 3, height, width) to vectors (n, n_dims)."""
-        return _vectors(self.model.get_image_features(pixel_values=pictures))
+        return self.model.get_image_features(pixel_values=pictures).pooler_output
 
     def encode_text(self, tokens: Any) -> torch.Tensor:
         """Map the tokenizer's output to vectors (n, n_dims)."""
-        return _vectors(self.model.get_text_features(**tokens))
+        return self.model.get_text_features(**tokens).pooler_output
 
 
 class PaddedTokenizer:
@@ -119,16 +120,9 @@ def wrapped_parts(
     )
 
 
-def _vectors(output: Any) -> torch.Tensor:
-    # transformers 5 returns a record, earlier versions the vectors.
-    return output if isinstance(output, torch.Tensor) else output.pooler_output
-
-
 def _settings(processor: Any) -> dict[str, Any]:
-    keys = (
-        "size crop_size resample image_mean image_std rescale_factor do_resize do_center_crop "
-        "do_rescale do_normalize"
-    ).split()
+    sizes = ["size", "crop_size", "resample", "image_mean", "image_std", "rescale_factor"]
+    keys = [*sizes, "do_resize", "do_center_crop", "do_rescale", "do_normalize"]
     given = processor.to_dict()
     found = {key: given[key] for key in keys if given.get(key) is not None}
     return {"processor": type(processor).__name__, **found}

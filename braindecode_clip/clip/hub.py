@@ -71,7 +71,7 @@ def snapshot(repository: str, *, weights: Sequence[str], label: str) -> Path:
         try:
             hf_hub_download(repository, name, cache_dir=str(cache_folder()))
             return folder
-        except Exception:  # noqa: S112 - the next name is tried, and the last failure is told below
+        except Exception:
             continue
     raise DataError(missing_repository(label, repository, weights))
 

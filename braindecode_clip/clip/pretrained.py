@@ -111,7 +111,9 @@ def resolve(
         return Source(model, file.name, file, gelu, {})
     _check_tag(model, pretrained)
     settings = open_clip.get_pretrained_cfg(model, pretrained)
-    wanted = bool(settings.get("quick_gelu", False))
+    # One model (roberta-ViT-B-32) has QuickGELU in its only config and no word of it in its tag.
+    only = built_gelu and not model.endswith("-quickgelu")
+    wanted = bool(settings.get("quick_gelu", only))
     if (quick_gelu is not None and quick_gelu != wanted) or (built_gelu and not wanted):
         raise ConfigError(
             f"{model}, {pretrained}: the weights were trained with quick_gelu {wanted}, the "

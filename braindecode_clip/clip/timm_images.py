@@ -115,7 +115,7 @@ def _downloaded(name: str) -> Path:
     for file in _WEIGHTS:
         try:
             return Path(hf_hub_download(repository, file))
-        except Exception:  # noqa: S112 - the next name is tried, and the last failure is told below
+        except Exception:
             continue
     raise DataError(
         missing_repository(f"timm:{name}", repository, _WEIGHTS)

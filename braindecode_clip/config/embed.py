@@ -122,14 +122,16 @@ class EncoderConfig(Section):
         "is the weighted mean of both; average: their weighted mean, in the shared space.",
     )
     text_weight: float = Field(
-        0.5, gt=0, lt=1, description="modality both: weight of the captions; the picture's is the "
-        "rest."
+        0.5,
+        gt=0,
+        lt=1,
+        description="modality both: weight of the captions; the picture's is the rest.",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto",
-        description="All but scenes and precomputed: number format of the model; part of the fingerprint. auto: "
-        "bfloat16 (on a CPU about three times faster) where the processor has it and probe "
-        "pictures and texts keep a cosine of 0.9999 to float32, else float32. Name one where "
+        description="All but scenes and precomputed: number format of the model; part of the "
+        "fingerprint. auto: bfloat16 (on a CPU about three times faster) where the processor has "
+        "it and probe pictures and texts keep a cosine of 0.9999 to float32, else float32. Name one where "
         "machines of several kinds share a study.",
     )
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -165,7 +166,9 @@ def test_a_bare_file_needs_a_tag_where_preprocessing_differs(builtin, tmp_path):
 
 
 def test_a_tag_of_another_architecture_is_an_error():
-    with pytest.raises(ConfigError, match=r"ViT-L-14: has no weights with the tag 'laion2b_s34b_b79k'; .*ViT-B-32"):
+    with pytest.raises(
+        ConfigError, match=r"ViT-L-14: has no weights with the tag 'laion2b_s34b_b79k'; .*ViT-B-32"
+    ):
         load_encoder("ViT-L-14", "laion2b_s34b_b79k")
 
 
@@ -260,7 +263,7 @@ def test_clip_of_transformers(write_hf_clip, options):
 
 
 def test_clip_of_transformers_as_bin_in_parts_and_with_old_keys(write_hf_clip):
-    model, path = write_hf_clip()
+    _, path = write_hf_clip()
     want = load_encoder(str(path), device="cpu").encode_image(pictures())
     state = load_file(path / "model.safetensors")
     (path / "model.safetensors").unlink()
@@ -501,3 +504,69 @@ def test_a_model_that_is_nowhere_comes_with_one_remedy(name, tmp_path):
     assert f"https://huggingface.co/{repository}" in message
     assert str(tmp_path / "hub") in message
     assert "could not be downloaded" in message
+
+
+# --- what cannot be had here ---------------------------------------------------------------------
+
+
+def test_a_tokenizer_that_is_nowhere_comes_with_a_remedy_that_works(builtin, tmp_path, monkeypatch):
+    config = {**TINY, "quick_gelu": True}
+    config["text_cfg"] = {**TINY["text_cfg"], "vocab_size": 100, "hf_tokenizer_name": "lab/words"}
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "ViT-test", config)
+    model = tiny_model(config)
+    save_file(dict(model.state_dict()), tmp_path / "w.safetensors")
+    options = {"weights": tmp_path / "w.safetensors", "device": "cpu"}
+    with pytest.raises(DataError) as caught:
+        load_encoder("ViT-test", "quick", **options)
+    message = str(caught.value)
+    assert "its tokenizer lab/words" in message
+    assert "tokenizer: /path/to/the/folder" in message
+    folder = tmp_path / "words"
+    folder.mkdir()
+    write_bert_tokenizer(folder)
+    encoder = load_encoder("ViT-test", "quick", tokenizer=folder, **options)
+    tokens = open_clip.tokenizer.HFTokenizer(str(folder), context_length=16)(TEXTS)
+    with torch.inference_mode():
+        want = unit(model.encode_text(tokens))
+    np.testing.assert_allclose(encoder.encode_text(TEXTS), want, atol=TOLERANCE)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no tokenizer can be read from it"):
+        load_encoder("ViT-test", "quick", tokenizer=tmp_path / "empty", **options)
+
+
+def test_a_text_tower_of_the_hub_that_is_nowhere(tmp_path):
+    with quiet_open_clip():
+        model = open_clip.CLIP(**TINY)
+    save_file(dict(model.state_dict()), tmp_path / "w.safetensors")
+    with pytest.raises(DataError, match=r"its text tower roberta-base: is not on this machine"):
+        load_encoder(
+            "roberta-ViT-B-32",
+            "laion2b_s12b_b32k",
+            weights=tmp_path / "w.safetensors",
+            device="cpu",
+        )
+
+
+def test_texts_longer_than_a_tokenizer_of_transformers_reads_are_named(write_hf_clip, caplog):
+    _, path = write_hf_clip()
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        (path / name).unlink()
+    write_bert_tokenizer(path)
+    encoder = load_encoder(str(path), device="cpu")
+    assert not caplog.records
+    encoder.encode_text(["dog", "red " * 40])
+    assert "1 texts are longer than the model's 16 tokens" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("package", "name"),
+    [
+        ("transformers", "{siglip}"),
+        ("sentence_transformers", "sentence-transformers:any/thing"),
+    ],
+)
+def test_a_missing_package_is_named(package, name, tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text('{"model_type": "siglip"}')
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(DataError, match=r"pip install 'braindecode-clip\[encoders\]'"):
+        load_encoder(name.format(siglip=tmp_path), device="cpu")

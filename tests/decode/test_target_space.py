@@ -140,11 +140,11 @@ def test_members_of_an_ensemble_may_have_other_spaces(picture_set, toy):
     ]
     runs = [decode(picture_set, toy.embeddings(), config=c, seed=1) for c in configs]
     config = EnsembleConfig(members=("one", "two", "three"), calibration="none", method="error")
-    mixed, fitted = combine(
-        [fit for _, fit in runs], picture_set, toy.embeddings(), config=config
-    )
+    mixed, fitted = combine([fit for _, fit in runs], picture_set, toy.embeddings(), config=config)
     weights = fitted.folds[0].array("weights")
-    want = sum(w * run.vectors.astype(np.float64) for w, (run, _) in zip(weights, runs, strict=True))
+    want = sum(
+        w * run.vectors.astype(np.float64) for w, (run, _) in zip(weights, runs, strict=True)
+    )
     np.testing.assert_allclose(mixed.vectors, want, atol=1e-5)
 
 

@@ -81,9 +81,7 @@ def test_an_empty_cell_is_left_out_of_the_average_alone(stimuli, capsys):
     columns = ["caption", "second"]
     got = embed(stimuli, modality="text", caption_columns=columns)
     encoder = load_encoder(str(stimuli / "model"), device="cpu")
-    np.testing.assert_allclose(
-        got.vectors[1], encoder.encode_text(["a blue house"])[0], atol=ATOL
-    )
+    np.testing.assert_allclose(got.vectors[1], encoder.encode_text(["a blue house"])[0], atol=ATOL)
     assert embed(stimuli, modality="text", caption_columns=columns, captions="each") == 1
     assert "fewer than 2 captions" in capsys.readouterr().err
     assert load_artifact(stimuli / "out.h5", Embeddings).vectors.shape == got.vectors.shape
