@@ -7,7 +7,8 @@ open_clip's own: its transform with Pillow, float32, one process, torch's thread
 operation, batches of 32. Ours is what ``braindecode-clip embed`` does. They take turns on slices
 of the folder, each slice once, so a busy machine hits both alike. Figures are milliseconds a
 picture, on the clock and of CPU; the ratio is plain over ours: of the sums, and the median over
-slices. Each half of the preprocessing is measured by itself, and the pixels are compared.
+slices. Preprocessing is measured by itself, its pixels compared; so are a JPEG decoder (simplejpeg,
+where installed) and a resize (torchvision's of uint8) that are not used, to show why.
 """
 
 from __future__ import annotations
@@ -34,7 +35,15 @@ from braindecode_clip.embed.encode import embed_images
 from braindecode_clip.io.images import decode_rgb, picture_source
 from braindecode_clip.io.shards import VectorShards
 
+try:
+    import simplejpeg
+except ImportError:
+    simplejpeg = None
+
 open_clip = import_open_clip()
+from torchvision.transforms import InterpolationMode, v2  # noqa: E402
+from torchvision.transforms.functional import resize  # noqa: E402
+
 MODEL, BATCH, N_THREADS = "ViT-B-32", 32, 2
 WIDTH, HEIGHT = 500, 375
 
@@ -73,8 +82,13 @@ def timed(call):
     return result, time.perf_counter() - clock, time.process_time() - cpu
 
 
+def cpu_ms(call, n):
+    """Return CPU milliseconds a picture, the best of five."""
+    return 1e3 * min(timed(call)[2] for _ in range(5)) / n
+
+
 def preprocessing(paths, encoder, transform):
-    """Compare the preprocessing of both ways: one thread, CPU milliseconds a picture."""
+    """Compare preprocessing, on one thread; the difference is of normalised pixels."""
     contents = [path.read_bytes() for path in paths]
 
     def plain():
@@ -85,12 +99,48 @@ def preprocessing(paths, encoder, transform):
         prepared = [encoder.prepare_image(decode_rgb(content)) for content in contents]
         return encoder._pixels.numbers(torch.from_numpy(np.stack(prepared)))
 
-    figures = {
-        name: min(timed(call)[2] for _ in range(3))
-        for name, call in (("plain", plain), ("ours", ours))
+    return {
+        "plain_ms": cpu_ms(plain, len(paths)),
+        "ours_ms": cpu_ms(ours, len(paths)),
+        "largest_difference": float((plain() - ours()).abs().max()),
     }
-    figures = {name: 1e3 * seconds / len(paths) for name, seconds in figures.items()}
-    figures["largest_difference"] = float((plain() - ours()).abs().max())
+
+
+def other_libraries(paths):
+    """Measure what is left out: another JPEG decoder, and torchvision's resize of uint8."""
+    contents = [path.read_bytes() for path in paths]
+    pictures = [decode_rgb(content) for content in contents]
+    tensors = [torch.from_numpy(np.array(p)).permute(2, 0, 1) for p in pictures]
+    how = {"interpolation": InterpolationMode.BICUBIC, "antialias": True}
+
+    def with_pillow():
+        return [np.asarray(resize(p, 224, InterpolationMode.BICUBIC)) for p in pictures]
+
+    def with_torchvision():
+        return [v2.functional.resize(t, [224], **how).permute(1, 2, 0).numpy() for t in tensors]
+
+    off = [
+        np.abs(one.astype(int) - other)
+        for one, other in zip(with_pillow(), with_torchvision(), strict=True)
+    ]
+    figures = {
+        "resize_pillow_ms": cpu_ms(with_pillow, len(paths)),
+        "resize_torchvision_ms": cpu_ms(with_torchvision, len(paths)),
+        "resize_largest_difference": int(max(o.max() for o in off)),
+        "resize_share_that_differs": float(np.mean([(o > 0).mean() for o in off])),
+        "decode_pillow_ms": cpu_ms(lambda: [decode_rgb(c) for c in contents], len(paths)),
+    }
+    if simplejpeg is not None:
+
+        def decode():
+            return [Image.fromarray(simplejpeg.decode_jpeg(c)) for c in contents]
+
+        off = [
+            np.abs(np.asarray(one).astype(int) - other).max()
+            for one, other in zip(pictures, decode(), strict=True)
+        ]
+        figures["decode_simplejpeg_ms"] = cpu_ms(decode, len(paths))
+        figures["decode_largest_difference"] = int(max(off))
     return figures
 
 
@@ -122,12 +172,11 @@ def slices(paths, encoder, model, transform, *, n_slice, cache):
             times[name] = {"clock": clock / len(part), "cpu": cpu / len(part), "n": len(part)}
             (plain_vectors if name == "plain" else our_vectors).append(vectors)
         rows.append(times)
-        print(
-            f"slice {number}: {len(part)} pictures, ms each: plain {1e3 * times['plain']['clock']:.1f} "
-            f"(CPU {1e3 * times['plain']['cpu']:.1f}), ours {1e3 * times['ours']['clock']:.1f} "
-            f"(CPU {1e3 * times['ours']['cpu']:.1f}), load {os.getloadavg()[0]:.1f}",
-            flush=True,
+        each = ", ".join(
+            f"{name} {1e3 * row['clock']:.1f} (CPU {1e3 * row['cpu']:.1f})"
+            for name, row in sorted(times.items())
         )
+        print(f"slice {number}, ms a picture: {each}; load {os.getloadavg()[0]:.1f}", flush=True)
     return rows, np.concatenate(plain_vectors), np.concatenate(our_vectors)
 
 
@@ -175,8 +224,11 @@ def main() -> None:
         encoder = ClipEncoder(
             loaded, name=MODEL, tag="random", weights=weights, device=torch.device("cpu")
         )
-        figures = {"preprocessing": preprocessing(paths[:64], encoder, transform)}
-        print("preprocessing, CPU ms a picture:", figures["preprocessing"])
+        with side_by_side(encoder.device):
+            figures = {
+                "preprocessing": preprocessing(paths[:64], encoder, transform),
+                "left out": other_libraries(paths[:64]),
+            }
         probes = [encoder.prepare_image(Image.open(path)) for path in paths[:: n_pictures // 8]]
         settle_precision(encoder, "auto", pictures=probes)
         plain_loop(model, transform, paths[:BATCH])

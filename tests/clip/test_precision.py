@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -187,5 +189,7 @@ def test_one_picture_is_estimated_from_the_largest_layer(encoder):
 
 
 def test_free_memory_is_what_the_system_says():
-    free = free_memory_bytes(torch.device("cpu"))
-    assert 1e6 < free
+    if not Path("/proc/meminfo").is_file():
+        pytest.skip("this system has no /proc/meminfo")
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < free_memory_bytes(torch.device("cpu")) <= total

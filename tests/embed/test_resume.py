@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -107,11 +108,11 @@ def test_killed_twice_and_started_again(stimuli, tmp_path, capsys):
     second = kept(folder)
     late.go_on()
     assert not out.exists()
-    known = sum(second, [])
+    known = list(chain(*second))
     # Whole batches, nothing twice, and the first run's are still there.
     assert (len(first), {len(shard) for shard in second}) == (3, {BATCH})
     assert 5 * BATCH <= len(known) == len(set(known)) < 33
-    assert set(sum(first, [])) < set(known)
+    assert set(chain(*first)) < set(known)
 
     assert main(command) == 0
     assert f"{N_PICTURES - 1 - len(known)} encoded now" in capsys.readouterr().err

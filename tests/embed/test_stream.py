@@ -6,6 +6,7 @@ import hashlib
 import random
 import threading
 import time
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(error, caplog):
     assert run(stream, list(range(50))) == 50
     # 16 and 8 are refused once each; nothing after that is larger than 4.
     assert encoder.refused == [16, 8]
-    assert sorted(sum(encoder.done, [])) == list(range(50))
+    assert sorted(chain(*encoder.done)) == list(range(50))
     assert {len(batch) for batch in encoder.done} == {4, 2}
     assert (stream.batch_size, stream.n_encoded, len(cache)) == (4, 50, 50)
     assert "batches of 4" in caplog.text
