@@ -180,6 +180,27 @@ def slices(paths, encoder, model, transform, *, n_slice, cache):
     return rows, np.concatenate(plain_vectors), np.concatenate(our_vectors)
 
 
+def on_one_thread(paths, encoder, model, transform):
+    """Compare CPU milliseconds a picture with one thread each, in turns.
+
+    Threads that wait for each other inside an operation spin, so the CPU time of the plain loop
+    grows with what else runs on the machine. With one thread it does not.
+    """
+    ids = [path.stem for path in paths]
+    how = {"source": picture_source, "batch_size": BATCH, "n_readers": 1}
+    calls = {
+        "plain": lambda: plain_loop(model, transform, paths),
+        "ours": lambda: embed_images(encoder, paths, ids, **how),
+    }
+    seconds = {name: [] for name in calls}
+    with side_by_side(encoder.device):
+        for _ in range(3):
+            for name, call in calls.items():
+                seconds[name].append(timed(call)[2])
+    each = {name: 1e3 * statistics.median(s) / len(paths) for name, s in seconds.items()}
+    return {f"{name}_ms": ms for name, ms in each.items()} | {"ratio": each["plain"] / each["ours"]}
+
+
 def summary(rows, plain, ours):
     """Return the figures of all slices."""
     figures = {}
@@ -205,7 +226,8 @@ def summary(rows, plain, ours):
 def main() -> None:
     arguments = parse_arguments(__doc__)
     n_pictures, n_slice = (128, 64) if arguments.quick else (2000, 250)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("braindecode_clip.clip.precision").setLevel(logging.INFO)
     torch.set_num_threads(N_THREADS)
     torch.manual_seed(0)
     model, _, transform = open_clip.create_model_and_transforms(MODEL)
@@ -233,6 +255,9 @@ def main() -> None:
         settle_precision(encoder, "auto", pictures=probes)
         plain_loop(model, transform, paths[:BATCH])
         encoder.encode_image(paths[:BATCH])
+        figures["one thread, CPU"] = on_one_thread(paths[: 2 * BATCH], encoder, model, transform)
+        for kind, row in figures.items():
+            print(kind, row, flush=True)
         found = slices(
             paths, encoder, model, transform, n_slice=n_slice, cache=Path(folder) / "cache"
         )

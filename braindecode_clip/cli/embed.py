@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _IDS, _IMAGE, _CAPTION = "stimulus_id", "image", "caption"
 #: Stimuli of the job on which the precision is checked, evenly spaced in the list.
 _N_PROBES = 8
+#: Beside the vectors of an unfinished run: the size of its batches.
+_UNFINISHED = "unfinished.json"
 
 
 def embed(
@@ -169,10 +171,6 @@ def _embed(
     store.merge()
     (store.folder / _UNFINISHED).unlink(missing_ok=True)
     return embedded
-
-
-#: Beside the vectors of an unfinished run: the size of its batches.
-_UNFINISHED = "unfinished.json"
 
 
 def _batch_size(

@@ -168,7 +168,14 @@ def test_side_by_side_gives_each_batch_one_thread_and_puts_it_back():
 
 @pytest.mark.parametrize(
     ("share_of_one", "n_items", "n_encoders", "expected"),
-    [(1e9, 10**6, 1, 32), (1e9, 10**6, 4, 32), (1e9, 50, 4, 8), (1e9, 3, 4, 1), (23, 999, 1, 8)],
+    [
+        (1e9, 10**6, 1, 32),
+        (1e9, 10**6, 4, 32),
+        (1e9, 50, 4, 8),
+        (1e9, 3, 4, 1),
+        (23, 999, 1, 8),
+        (46, 999, 2, 8),
+    ],
 )
 def test_the_automatic_batch_fits_memory_and_list(
     encoder, monkeypatch, share_of_one, n_items, n_encoders, expected

@@ -171,14 +171,22 @@ def test_an_unfinished_run_keeps_its_automatic_batches(stimuli, tmp_path, monkey
         command[command.index("--options") + 1] = json.dumps({"name": "x"})
         return main(command), sorted(map(len, kept(tmp_path / "cache")))
 
-    (tmp_path / "9.jpg").unlink()
-    code, first = sizes(1e12)
-    # 59 contents in batches of 16: the largest power of two that 61 rows give two threads.
-    assert (code, first) == (1, [11, 16, 16, 16])
+    contents = {k: (tmp_path / f"{k}.jpg").read_bytes() for k in range(21, N_PICTURES)}
+    for k in contents:
+        (tmp_path / f"{k}.jpg").unlink()
+    # 20 contents; the largest power of two that 61 rows give two threads is 16.
+    assert sizes(1e12) == (1, [4, 16])
     record = next((tmp_path / "cache").rglob("unfinished.json"))
     assert json.loads(record.read_text())["batch_size"] == 16
-    (tmp_path / "9.jpg").write_bytes((tmp_path / "8.jpg").read_bytes())
-    Image.new("RGB", (50, 50)).save(tmp_path / "9.jpg")
-    code, second = sizes(1.0)
-    assert (code, second) == (0, [60])
+    for k in range(21, N_PICTURES - 1):
+        (tmp_path / f"{k}.jpg").write_bytes(contents[k])
+    # 39 more, and hardly any memory is left now.
+    assert sizes(1.0) == (1, [4, 7, 16, 16, 16])
+    (tmp_path / f"{N_PICTURES - 1}.jpg").write_bytes(contents[N_PICTURES - 1])
+    assert sizes(1.0) == (0, [N_PICTURES - 1])
     assert not record.exists()
+    # A finished run leaves no size behind.
+    Image.new("RGB", (50, 50)).save(tmp_path / "3.jpg")
+    Image.new("RGB", (50, 60)).save(tmp_path / "4.jpg")
+    (tmp_path / "5.jpg").unlink()
+    assert sizes(1.0) == (1, [1, 1, N_PICTURES - 1])
