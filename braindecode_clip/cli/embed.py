@@ -30,6 +30,8 @@ _IDS, _IMAGE = "stimulus_id", "image"
 _CAPTION_OF = "|"
 #: Stimuli of the job on which the precision is checked, evenly spaced in the list.
 _N_PROBES = 8
+#: Beside the vectors of an unfinished run: the size of its batches.
+_UNFINISHED = "unfinished.json"
 
 
 def embed(
@@ -216,10 +218,6 @@ def _embed(
     store.merge()
     (store.folder / _UNFINISHED).unlink(missing_ok=True)
     return embedded
-
-
-#: Beside the vectors of an unfinished run: the size of its batches.
-_UNFINISHED = "unfinished.json"
 
 
 def _batch_size(

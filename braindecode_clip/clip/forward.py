@@ -21,6 +21,30 @@ from braindecode_clip.clip.pixels import Pixels, stack
 _CUDA_BATCHES = 2
 
 
+class Buffer:
+    """Memory on the host that one thread's batches are stacked in, one after another.
+
+    Parameters
+    ----------
+    pinned : bool
+        Page-locked, so that CUDA copies from it while the processor goes on.
+    """
+
+    def __init__(self, *, pinned: bool) -> None:
+        self._pinned = pinned
+        self._rows = torch.empty(0)
+
+    def fill(self, prepared: Sequence[np.ndarray]) -> torch.Tensor:
+        """Stack pictures of one shape and type; valid until the next call."""
+        kind = torch.from_numpy(np.empty(0, prepared[0].dtype)).dtype
+        old = self._rows
+        fits = old.shape[1:] == prepared[0].shape and old.dtype == kind
+        if not fits or len(old) < len(prepared):
+            shape = (len(prepared), *prepared[0].shape)
+            self._rows = torch.empty(shape, dtype=kind, pin_memory=self._pinned)
+        return stack(prepared, into=self._rows)
+
+
 class Forward:
     """Runs a model's towers and normalises what they give.
 
@@ -81,14 +105,10 @@ class Forward:
     def _on_device(self, prepared: Sequence[np.ndarray]) -> torch.Tensor:
         if self.device.type != "cuda":
             return stack(prepared)
-        first = prepared[0]
-        shape = (len(prepared), *first.shape)
-        buffer = getattr(self._mine, "buffer", None)
-        if buffer is None or buffer.shape[1:] != shape[1:] or len(buffer) < len(prepared):
-            kind = torch.from_numpy(first[:0].copy()).dtype
-            buffer = self._mine.buffer = torch.empty(shape, dtype=kind, pin_memory=True)
-        # The buffer is free again: the last batch of this thread ended with a copy back.
-        return stack(prepared, into=buffer).to(self.device, non_blocking=True)
+        if not hasattr(self._mine, "buffer"):
+            self._mine.buffer = Buffer(pinned=True)
+        # It is free again: the last batch of this thread ended with a copy back to the host.
+        return self._mine.buffer.fill(prepared).to(self.device, non_blocking=True)
 
     def _stream(self) -> contextlib.AbstractContextManager[object]:
         if self.device.type != "cuda":

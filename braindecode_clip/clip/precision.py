@@ -23,12 +23,8 @@ from braindecode_clip.clip.fingerprint import probe_pictures
 MIN_COSINE = 0.9999
 
 #: Looked at in every job, so that a job of pictures and one of captions agree more often.
-_TEXTS = (
-    "a photo of a dog",
-    "two chairs beside a wooden table",
-    "a small red circle",
-    "people walk along a busy street in the rain",
-)
+#: Numbers, for a small vocabulary holds no word for sure.
+_TEXTS = ("1", "2 4", "7 8 9", "3 0 5")
 _N_PICTURES = 4
 
 logger = logging.getLogger(__name__)
