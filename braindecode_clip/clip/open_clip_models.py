@@ -148,7 +148,7 @@ def _built(name: str, device: torch.device, **options: Any) -> torch.nn.Module:
         text = open_clip.get_model_config(name)["text_cfg"].get("hf_model_name")
         if not text:
             raise
-        if "transformers" in str(error) and "install" in str(error):
+        if isinstance(error, RuntimeError) and "pip install transformers" in str(error):
             raise DataError(needs_extra(name, "transformers")) from error
         raise DataError(
             missing_repository(f"{name}: config.json of its text tower {text}", text)

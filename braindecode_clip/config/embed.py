@@ -131,8 +131,8 @@ class EncoderConfig(Section):
         "auto",
         description="All but scenes and precomputed: number format of the model; part of the "
         "fingerprint. auto: bfloat16 (on a CPU about three times faster) where the processor has "
-        "it and probe pictures and texts keep a cosine of 0.9999 to float32, else float32. Name one where "
-        "machines of several kinds share a study.",
+        "it and probe pictures and texts keep a cosine of 0.9999 to float32, else float32. Name "
+        "one where machines of several kinds share a study.",
     )
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto",
