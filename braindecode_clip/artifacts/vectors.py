@@ -22,9 +22,9 @@ class Embeddings:
     ids : ndarray (n_stimuli,) str
         Unique.
     vectors : ndarray (n_stimuli, n_dims) float32
-        Unit norm.
+        Unit norm, unless the fingerprint's ``unit_norm`` is false.
     modality : str
-        "image" or "text".
+        "image", "text" or "image+text".
     fingerprint : dict
         What made the vectors: two embedding files may be mixed only when it is equal.
     """
@@ -38,7 +38,7 @@ class Embeddings:
         problems = Problems("Embeddings")
         check_matrix(problems, "vectors", self.vectors, (len(self.ids), None))
         check_unique(problems, "ids", self.ids)
-        if not problems and len(self.ids):
+        if not problems and len(self.ids) and self.fingerprint.get("unit_norm", True):
             worst = float(np.abs(np.linalg.norm(self.vectors, axis=1) - 1).max())
             if worst > 1e-3:
                 problems.add(f"'vectors' must have unit norm; the worst is off by {worst:.3g}.")

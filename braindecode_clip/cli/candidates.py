@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +21,6 @@ if TYPE_CHECKING:
 
 #: Arrays of pictures in HDF5: NSD's stimuli, and the pairs of `simulate scenes`.
 _DATASETS = ("imgBrick", "images")
-#: Pictures encoded before the index is saved.
-_PART = 1024
 
 
 @dataclass(frozen=True)
@@ -172,45 +173,44 @@ def _dataset_of(path: Path) -> str | None:
 def _encoded(
     source: GallerySource, encoder: Any, cache: Path | None, batch_size: int
 ) -> Candidates:
-    import numpy as np
-
+    from braindecode_clip.clip.queries import require_text_tower
     from braindecode_clip.embed.encode import embed_images, embed_texts
-    from braindecode_clip.io.vector_index import VectorIndex, default_folder
+    from braindecode_clip.io.images import picture_source
+    from braindecode_clip.io.shards import VectorShards
 
     paths = _paths(source)
     _refuse_missing(source, paths)
-    items = source.texts if source.pictures is None else source.pictures
-    index = VectorIndex(default_folder() if cache is None else cache, encoder.fingerprint)
-    n_before = len(index.vectors)
+    text = json.dumps(encoder.fingerprint, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    index = VectorShards((default_folder() if cache is None else cache) / digest, encoder.n_dims)
+    how = {"batch_size": batch_size, "cache": index}
+    ids = source.ids.tolist()
     if source.pictures is None:
-        from braindecode_clip.clip.queries import require_text_tower
-
         require_text_tower(encoder, source.texts or ())
-    embed = embed_texts if source.pictures is None else embed_images
-    parts = []
-    for start in range(0, len(source), _PART):
-        part = slice(start, start + _PART)
-        parts.append(
-            embed(
-                encoder,
-                items[part],  # type: ignore[index]
-                source.ids[part].tolist(),
-                batch_size=batch_size,
-                cache=index.vectors,
-            ).vectors
-        )
-        index.save()
+        embedded = embed_texts(encoder, source.texts or (), ids, **how)
+    else:
+        embedded = embed_images(encoder, source.pictures, ids, source=picture_source, **how)
+    index.merge()
     return Candidates(
         ids=source.ids,
-        vectors=np.concatenate(parts),
+        vectors=embedded.embeddings.vectors,
         pictures=source.pictures,
         paths=paths,
         texts=source.texts,
         metadata=source.metadata,
         fingerprint=dict(encoder.fingerprint),
         origin=source.origin,
-        n_encoded=len(index.vectors) - n_before,
+        n_encoded=embedded.n_encoded,
     )
+
+
+def default_folder() -> Path:
+    """Return where indices are kept: ``BRAINDECODE_CLIP_CACHE``, or the user's cache folder."""
+    named = os.environ.get("BRAINDECODE_CLIP_CACHE")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "braindecode-clip"
 
 
 def _paths(source: GallerySource) -> list[str]:

@@ -75,6 +75,7 @@ def encode_candidates(
     from braindecode_clip.embed.candidates import embed_candidates
     from braindecode_clip.io.encoded import is_encoded, load_candidates
     from braindecode_clip.io.galleries import read_gallery
+    from braindecode_clip.io.images import picture_source
     from braindecode_clip.io.training_state import TrainingState
 
     if is_encoded(wanted.source):
@@ -112,6 +113,7 @@ def encode_candidates(
         source.ids,
         pictures=source.pictures,
         texts=source.texts,
+        source=None if source.pictures is None else picture_source,
         templates=wanted.templates,
         metadata=source.metadata,
         origin=source.origin,

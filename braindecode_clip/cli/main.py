@@ -29,6 +29,7 @@ COMMANDS = {
     "betas": "Estimate one response for each trial and voxel of a run.",
     "quality": "Describe the quality of a run: numbers, warnings, a figure.",
     "voxels": "Select and scale the voxels of an ROI, split into train and test.",
+    "encoders": "List encoders, their sizes, licences, and which are on this machine.",
     "embed": "Turn pictures or captions into CLIP vectors.",
     "decode": "Fit a decoder on the training trials and predict the test trials.",
     "decode-shared": "Fit a decoder on all subjects together and predict the test trials of each.",

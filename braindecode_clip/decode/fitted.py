@@ -18,6 +18,7 @@ from braindecode_clip.decode.kinds import (
     closed_form_arrays,
     predict_closed_form,
 )
+from braindecode_clip.decode.targets import TargetSpace, restore_targets
 from braindecode_clip.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -180,6 +181,8 @@ def predict_samples(
         from braindecode_clip.decode.mlp import predict_from_arrays
 
         raw = predict_from_arrays(arrays, X)
+    if "target_basis" in arrays:
+        raw = restore_targets(raw, arrays["target_basis"], arrays["target_mean"])
     if transductive:
         raw = standardise(raw)
     return apply_calibration(raw, decoder.gain, decoder.offset)
@@ -200,6 +203,14 @@ def _predict_members(decoder: FoldDecoder, X: np.ndarray) -> np.ndarray:
         weight = decoder.array("weights")[i]
         total = total + weight * predict_samples(alone, X, kind=member["kind"])
     return np.asarray(total)
+
+
+def space_arrays(space: TargetSpace) -> tuple[NamedArray, ...]:
+    """Return what leads from the components that a decoder predicts back to its targets."""
+    return (
+        NamedArray("target_basis", space.backward.astype(np.float32)),
+        NamedArray("target_mean", space.mean.astype(np.float32)),
+    )
 
 
 def held_out_arrays(out_of_fold: np.ndarray) -> tuple[NamedArray, ...]:

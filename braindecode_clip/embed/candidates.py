@@ -10,7 +10,7 @@ import pandas as pd
 
 from braindecode_clip.artifacts import Gallery
 from braindecode_clip.checks import Problems, some
-from braindecode_clip.embed.encode import Encoder, embed_images, embed_texts
+from braindecode_clip.embed.encode import Encoder, Source, embed_images, embed_texts
 from braindecode_clip.errors import DataError
 from braindecode_clip.logs import progress
 
@@ -34,6 +34,7 @@ def embed_candidates(
     *,
     pictures: Sequence[Any] | None = None,
     texts: Sequence[str] | None = None,
+    source: Source | None = None,
     templates: Sequence[str] = ("{}",),
     metadata: pd.DataFrame | None = None,
     origin: str = "",
@@ -50,6 +51,8 @@ def embed_candidates(
     pictures : sequence of path or PIL image, or None
         Either pictures or ``texts``; sliced part by part, so they need not fit in memory.
     texts : sequence of str, or None
+    source : callable, optional
+        Reads one of ``pictures``; see :func:`~braindecode_clip.embed.encode.embed_images`.
     templates : sequence of str
         For texts: wordings with ``{}`` where the text goes. A candidate's vector is the mean
         over its wordings, scaled to unit norm (the prompt ensemble of Radford et al. 2021,
@@ -77,6 +80,8 @@ def embed_candidates(
     problems = Problems("gallery")
     if (pictures is None) == (texts is None) or items is None:
         raise DataError("gallery: give either pictures or texts.")
+    if (pictures is None) != (source is None):
+        raise DataError("gallery: pictures, and they alone, need a source that reads them.")
     if len(items) != len(ids) or not len(ids):
         problems.add(f"{len(items)} candidates for {len(ids)} names; one is needed for each.")
     bad = [template for template in templates if template.count("{}") != 1]
@@ -92,9 +97,7 @@ def embed_candidates(
         if known is not None:
             vectors[part] = known[0]["vectors"]
             continue
-        vectors[part] = _encode(
-            encoder, items[part], ids[part], pictures is None, templates, batch_size
-        )
+        vectors[part] = _encode(encoder, items[part], ids[part], source, templates, batch_size)
         if store is not None:
             store.save(slot, {"vectors": vectors[part]}, {})
     return Gallery(
@@ -111,15 +114,17 @@ def _encode(
     encoder: Encoder,
     items: Sequence[Any],
     ids: np.ndarray,
-    are_texts: bool,
+    source: Source | None,
     templates: Sequence[str],
     batch_size: int,
 ) -> np.ndarray:
-    if not are_texts:
-        return embed_images(encoder, items, ids.tolist(), batch_size=batch_size).vectors
+    if source is not None:
+        embedded = embed_images(encoder, items, ids.tolist(), source=source, batch_size=batch_size)
+        return embedded.embeddings.vectors
     wordings = [template.replace("{}", text) for text in items for template in templates]
     names = [name for name in ids.tolist() for _ in templates]
-    vectors = embed_texts(encoder, wordings, _distinct(names), batch_size=batch_size).vectors
+    vectors = embed_texts(encoder, wordings, _distinct(names), batch_size=batch_size)
+    vectors = vectors.embeddings.vectors
     mean = vectors.reshape(len(items), len(templates), -1).astype(np.float64).mean(axis=1)
     length = np.linalg.norm(mean, axis=1, keepdims=True)
     if (length == 0).any():

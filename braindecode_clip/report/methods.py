@@ -20,7 +20,7 @@ from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.config.voxels import SplitConfig
 from braindecode_clip.report.content import Counts, Inputs
 from braindecode_clip.report.methods_betas import betas_sentences
-from braindecode_clip.report.methods_decode import describe_linear
+from braindecode_clip.report.methods_decode import describe_linear, describe_target_space
 from braindecode_clip.report.numbers import THIN, count, percent, plain
 from braindecode_clip.report.results import Order
 from braindecode_clip.report.sources import Citations
@@ -244,23 +244,27 @@ def _targets(encoder: EncoderConfig, cite: Citations) -> str:
     maker = {
         "scenes": "the small CLIP model that ships with the package",
         "open_clip": f"{encoder.model} ({encoder.pretrained or 'weights from a file'})",
+        "hub": f"{encoder.model} (Hugging Face)",
         "local": "a CLIP model from a local directory",
+        "timm": f"{encoder.model} (timm)",
+        "sentence_transformers": f"{encoder.model} (sentence-transformers)",
         "precomputed": "a file of vectors that were computed beforehand",
     }[encoder.kind]
     through = f" through open_clip {cite('openclip')}" if encoder.kind == "open_clip" else ""
-    of = {"image": "pictures", "text": "texts"}[encoder.modality]
+    of = {"image": "pictures", "text": "texts", "both": "pictures and captions"}[encoder.modality]
     source = f" ({encoder.source})" if encoder.source else ""
-    return (
-        f"Targets {encoder.name} are CLIP embeddings {cite('clip')} of the {of} from {maker}"
-        f"{through}{source}, scaled to unit norm."
-    )
+    one_tower = encoder.kind in ("timm", "sentence_transformers")
+    what = "embeddings" if one_tower else f"CLIP embeddings {cite('clip')}"
+    scaled = ", scaled to unit norm" if encoder.unit_norm else ", with the lengths that they have"
+    return f"Targets {encoder.name} are {what} of the {of} from {maker}{through}{source}{scaled}."
 
 
 def _decoders(study: StudyConfig, cite: Citations) -> list[str]:
     sentences = []
     for decoder in study.decoders:
         describe = _DESCRIBED.get(type(decoder), describe_linear)
-        sentences += [describe(decoder, cite), _CALIBRATIONS[decoder.calibration]]
+        sentences += [describe(decoder, cite), describe_target_space(decoder)]
+        sentences += [_CALIBRATIONS[decoder.calibration]]
     return [sentence for sentence in dict.fromkeys(sentences) if sentence]
 
 

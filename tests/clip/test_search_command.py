@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from braindecode_clip.cli.candidates import default_folder
 from braindecode_clip.cli.main import main
 from braindecode_clip.clip.encoders import ClipEncoder, load_encoder
 from braindecode_clip.clip.models import build_model, save_model
@@ -147,16 +148,19 @@ def test_the_second_search_encodes_no_picture(scenes, monkeypatch, capsys):
     assert run("a star", "--gallery", scenes / "pictures") == 0
     first = printed(capsys)
     seen = []
-    original = ClipEncoder.encode_image
+    original = ClipEncoder.encode_prepared
 
-    def counted(self, images, **options):
-        seen.extend(images)
-        return original(self, images, **options)
+    def counted(self, prepared):
+        seen.extend(prepared)
+        return original(self, prepared)
 
-    monkeypatch.setattr(ClipEncoder, "encode_image", counted)
+    monkeypatch.setattr(ClipEncoder, "encode_prepared", counted)
+    load_encoder("scenes", device="cpu")
+    # Pictures of the fingerprint, encoded by every encoder that is loaded.
+    n_probes = len(seen)
+    seen.clear()
     assert run("a star", "--gallery", scenes / "pictures") == 0
-    # The one picture is the probe of the fingerprint.
-    assert len(seen) == 1
+    assert len(seen) == n_probes
     pd.testing.assert_frame_equal(printed(capsys), first)
     # A copy under another name is the same content; a changed picture is not.
     folder = scenes / "pictures"
@@ -164,7 +168,7 @@ def test_the_second_search_encodes_no_picture(scenes, monkeypatch, capsys):
     Image.new("RGB", (64, 64), (200, 30, 30)).save(folder / "03.png")
     seen.clear()
     assert run("a star", "--gallery", folder) == 0
-    assert len(seen) == 2
+    assert len(seen) == n_probes + 1
     assert "61 candidates, 1 of them encoded now" in capsys.readouterr().err
 
 
@@ -345,25 +349,23 @@ def test_a_model_folder_and_options_name_the_same_encoder(scenes, capsys, tiny_m
 
 
 def test_an_interrupted_index_goes_on_where_it_was(scenes, monkeypatch, capsys):
-    from braindecode_clip.cli import candidates
+    original, seen = ClipEncoder.encode_prepared, []
 
-    monkeypatch.setattr(candidates, "_PART", 16)
-    original, seen = ClipEncoder.encode_image, []
-
-    def stops(self, images, **options):
-        if sum(seen) + len(images) > 40:
+    def stops(self, prepared):
+        if len(prepared) == 8:
+            seen.append(len(prepared))
+        if len(seen) > 4:
             raise KeyboardInterrupt
-        seen.append(len(images))
-        return original(self, images, **options)
+        return original(self, prepared)
 
     gallery = ("--gallery", scenes / "pictures", "--batch-size", 8)
-    monkeypatch.setattr(ClipEncoder, "encode_image", stops)
+    monkeypatch.setattr(ClipEncoder, "encode_prepared", stops)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         raise SystemExit(run("a star", *gallery))
-    monkeypatch.setattr(ClipEncoder, "encode_image", original)
+    monkeypatch.setattr(ClipEncoder, "encode_prepared", original)
     capsys.readouterr()
     assert run("a star", *gallery) == 0
-    # Two whole parts of 16 were kept.
+    # Four whole batches of 8 were kept.
     assert "60 candidates, 28 of them encoded now" in capsys.readouterr().err
 
 
@@ -372,3 +374,14 @@ def test_an_encoder_without_a_text_tower_says_so(scenes, capsys, monkeypatch):
     assert run("a star", "--gallery", scenes / "pictures") == 1
     assert "has no text tower" in capsys.readouterr().err
     assert run("--image", scenes / "pictures" / "00.png", "--gallery", scenes / "pictures") == 0
+
+
+def test_the_default_folder_follows_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("BRAINDECODE_CLIP_CACHE", str(tmp_path / "a"))
+    assert default_folder() == tmp_path / "a"
+    monkeypatch.delenv("BRAINDECODE_CLIP_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "b"))
+    assert default_folder() == tmp_path / "b" / "braindecode-clip"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_folder() == tmp_path / ".cache" / "braindecode-clip"

@@ -125,7 +125,7 @@ def test_ensemble_equals_open_clips_classifier():
     names, templates = ["red circle", "blue star", "green cross"], ["a {}", "a picture of a {}"]
     with torch.inference_mode():
         want = import_open_clip().build_zero_shot_classifier(
-            encoder._model,
+            encoder.model,
             lambda texts: torch.as_tensor(encoder._tokenize(texts)),
             names,
             templates,

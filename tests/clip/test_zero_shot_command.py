@@ -70,7 +70,7 @@ def truth(folder):
     for shape in SHAPES:
         prompts = encoder.encode_text([f"a {c} {shape}" for c in COLOURS]).astype(np.float64)
         prototypes.append(prompts.sum(axis=0) / np.sqrt((prompts.sum(axis=0) ** 2).sum()))
-    scale = float(np.exp(encoder._model.logit_scale.item()))
+    scale = float(np.exp(encoder.model.logit_scale.item()))
     return table, images @ np.stack(prototypes).T, scale
 
 

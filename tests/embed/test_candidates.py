@@ -14,6 +14,7 @@ from PIL import Image
 from braindecode_clip.embed import candidates
 from braindecode_clip.embed.candidates import embed_candidates
 from braindecode_clip.errors import DataError
+from braindecode_clip.io.images import picture_source
 from braindecode_clip.io.training_state import TrainingState
 
 
@@ -37,6 +38,12 @@ class HashEncoder:
     def encode_image(self, images: Sequence[Image.Image], *, batch_size: int) -> np.ndarray:
         return np.float32([self._vector(np.asarray(image).tobytes()) for image in images])
 
+    def prepare_image(self, picture: Image.Image) -> Image.Image:
+        return picture
+
+    def encode_prepared(self, prepared: Sequence[Image.Image]) -> np.ndarray:
+        return self.encode_image(prepared, batch_size=len(prepared))
+
     def encode_text(self, texts: Sequence[str], *, batch_size: int) -> np.ndarray:
         return np.float32([self._vector(text.encode()) for text in texts])
 
@@ -52,7 +59,13 @@ def test_parts_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = np.array([f"p{i}" for i in range(13)])
     metadata = pd.DataFrame({"n": range(13)})
     gallery = embed_candidates(
-        encoder, ids, pictures=shown, metadata=metadata, origin="here", batch_size=3
+        encoder,
+        ids,
+        pictures=shown,
+        source=picture_source,
+        metadata=metadata,
+        origin="here",
+        batch_size=3,
     )
     np.testing.assert_array_equal(gallery.vectors, HashEncoder().encode_image(shown, batch_size=1))
     assert gallery.modality == "image" and gallery.origin == "here"
@@ -67,11 +80,13 @@ def test_a_stopped_run_goes_on_where_it_was(
     shown, ids = pictures(11), np.array([f"p{i}" for i in range(11)])
     store = TrainingState(tmp_path, key={"a": 1})
     with pytest.raises(KeyboardInterrupt):
-        embed_candidates(HashEncoder(stop_after=9), ids, pictures=shown, store=store)
+        embed_candidates(
+            HashEncoder(stop_after=9), ids, pictures=shown, source=picture_source, store=store
+        )
     second = HashEncoder()
-    gallery = embed_candidates(second, ids, pictures=shown, store=store)
+    gallery = embed_candidates(second, ids, pictures=shown, source=picture_source, store=store)
     assert second.n_seen == 3
-    whole = embed_candidates(HashEncoder(), ids, pictures=shown)
+    whole = embed_candidates(HashEncoder(), ids, pictures=shown, source=picture_source)
     np.testing.assert_array_equal(gallery.vectors, whole.vectors)
 
 
@@ -103,7 +118,7 @@ def test_braces_in_a_text_are_text() -> None:
         ({"texts": ["a", "b"], "templates": ("x",)}, "needs '{}' once"),
         ({"texts": ["a", "b"], "templates": ()}, "needs '{}' once"),
         ({"texts": ["a", " "]}, r"empty for 'y \(wording 1\)'"),
-        ({"pictures": ["missing.png", "gone.png"]}, "2 problems"),
+        ({"pictures": ["missing.png", "gone.png"], "source": picture_source}, "2 problems"),
     ],
 )
 def test_bad_candidates(arguments: dict, words: str) -> None:
