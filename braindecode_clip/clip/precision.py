@@ -69,7 +69,9 @@ def settle_precision(
     def vectors() -> np.ndarray:
         parts = [encoder.encode_prepared(probes)] if sees else []
         found = np.concatenate([*parts, encoder.encode_text(captions)] if reads else parts)
-        return found / np.linalg.norm(found, axis=1, keepdims=True)
+        # A vector that vanished has the cosine 0, which fails.
+        norms = np.linalg.norm(found, axis=1, keepdims=True)
+        return found / np.maximum(norms, np.finfo(np.float32).tiny)
 
     exact = vectors()
     restore = _lower(encoder)

@@ -92,7 +92,7 @@ def test_a_bare_file_must_say_its_activation_where_both_exist(tmp_path):
 @pytest.mark.slow
 def test_weights_from_a_file_load_with_the_tags_activation(checkpoint):
     encoder = load_encoder("RN50", "openai", weights=checkpoint, device="cpu")
-    kinds = {type(module).__name__ for module in encoder._model.modules()}
+    kinds = {type(module).__name__ for module in encoder.model.modules()}
     assert "QuickGELU" in kinds
     assert encoder.fingerprint["quick_gelu"] is True
     assert encoder.encode_text(["a dog"]).shape == (1, 1024)
