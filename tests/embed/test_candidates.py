@@ -117,7 +117,7 @@ def test_braces_in_a_text_are_text() -> None:
         ({"texts": ["a"]}, "1 candidates for 2 names"),
         ({"texts": ["a", "b"], "templates": ("x",)}, "needs '{}' once"),
         ({"texts": ["a", "b"], "templates": ()}, "needs '{}' once"),
-        ({"texts": ["a", " "]}, r"empty for 'y \(wording 1\)'"),
+        ({"texts": ["a", " "]}, r"y \(wording 1\): .*the caption is empty"),
         ({"pictures": ["missing.png", "gone.png"], "source": picture_source}, "2 problems"),
     ],
 )
