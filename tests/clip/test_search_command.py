@@ -372,3 +372,14 @@ def test_an_encoder_without_a_text_tower_says_so(scenes, capsys, monkeypatch):
     assert run("a star", "--gallery", scenes / "pictures") == 1
     assert "has no text tower" in capsys.readouterr().err
     assert run("--image", scenes / "pictures" / "00.png", "--gallery", scenes / "pictures") == 0
+
+
+def test_no_near_duplicates_make_an_empty_table_and_a_page_that_says_so(scenes):
+    out = scenes / "none"
+    table = scenes / "stimuli.tsv"
+    assert run("--gallery", table, "--near-duplicates", 1.0, "--out", out) == 0
+    found = pd.read_csv(out / "pairs.tsv", sep="\t")
+    assert not len(found) and "score" in found.columns
+    assert "0 pairs" in (out / "pairs.html").read_text(encoding="utf-8")
+    with Image.open(out / "pairs.png") as drawn:
+        assert drawn.width == 1240
