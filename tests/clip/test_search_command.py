@@ -385,3 +385,14 @@ def test_the_default_folder_follows_the_environment(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_folder() == tmp_path / ".cache" / "braindecode-clip"
+
+
+def test_no_near_duplicates_make_an_empty_table_and_a_page_that_says_so(scenes):
+    out = scenes / "none"
+    table = scenes / "stimuli.tsv"
+    assert run("--gallery", table, "--near-duplicates", 1.0, "--out", out) == 0
+    found = pd.read_csv(out / "pairs.tsv", sep="\t")
+    assert not len(found) and "score" in found.columns
+    assert "0 pairs" in (out / "pairs.html").read_text(encoding="utf-8")
+    with Image.open(out / "pairs.png") as drawn:
+        assert drawn.width == 1240

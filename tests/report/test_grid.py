@@ -43,7 +43,9 @@ def page(files):
         Part(HOSTILE, "", (tiles[1], Tile("a word without picture", value="0.1"))),
         Part("nothing", "", ()),
     )
-    return GridPage("Kicker", "Title", "Lead.", parts, facts=(("Encoder", HOSTILE),))
+    return GridPage(
+        "Kicker", "Title", "Lead.", parts, facts=(("Encoder", HOSTILE), ("Weights", 64 * "0a"))
+    )
 
 
 def test_the_page_is_well_formed_and_fetches_nothing(page, parse):
