@@ -59,6 +59,7 @@ format: $(VENV)/.installed-dev  ## Format the code
 schema: $(VENV)/.installed  ## Write the schema and the option tables from the typed config
 	$(BIN)/braindecode-clip config schema --out workflow/schemas/config.schema.json
 	$(BIN)/braindecode-clip config options --out config/README.md
+	$(BIN)/braindecode-clip encoders --docs config/encoders.md
 
 bench: $(VENV)/.installed  ## Measure speed and memory against other packages, side by side
 	$(PIP) install --quiet -c $(CONSTRAINTS) -e '.[bench]'

@@ -22,6 +22,7 @@ wildcard_constraints:
     encoder="[A-Za-z0-9-]+",
     decoder="[A-Za-z0-9-]+",
     gallery="[A-Za-z0-9-]+",
+    search="[A-Za-z0-9-]+",
 
 
 include: "workflow/rules/simulate.smk"
@@ -35,7 +36,9 @@ include: "workflow/rules/embed.smk"
 include: "workflow/rules/decode.smk"
 include: "workflow/rules/bottleneck.smk"
 include: "workflow/rules/importance.smk"
+include: "workflow/rules/gallery.smk"
 include: "workflow/rules/retrieve.smk"
+include: "workflow/rules/nearest.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/interpret.smk"
@@ -48,6 +51,7 @@ rule all:
     input:
         REPORT,
         curves(),
+        searches(),
 
 
 rule clip:

@@ -1,10 +1,11 @@
-"""Cosine and correlation similarity of predictions with candidates, block by block.
+"""Cosine, correlation and Euclidean similarity of predictions with candidates, block by block.
 
 The products are formed in float64 and rounded once: to a grid of 2**-30, then to float32.
 Float32 is enough to hold a similarity, but not to compute one for ranking: the rounding of a
 float32 dot product depends on where a column stands in its block, so two identical candidates
 would come out different and a tie would be broken by chance. The grid does the same for ties
-near zero, where float32 resolves the rounding of float64.
+near zero, where float32 resolves the rounding of float64. Squared distances are rounded to a
+grid of 2**-40 of the largest that the query could have.
 """
 
 from __future__ import annotations
@@ -17,13 +18,19 @@ import numpy as np
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.errors import ConfigError, DataError
 
-SimilarityKind = Literal["cosine", "correlation"]
+SimilarityKind = Literal["cosine", "correlation", "euclidean"]
 
 #: Numbers in the float64 working copy of one block of rows (64 MiB).
 BLOCK_NUMBERS = 2**23
 
 #: Added and taken off again, this rounds a float64 in [-1, 1] to a multiple of 2**-30.
 ROUNDER = 1.5 * 2.0 ** (52 - 30)
+
+#: Bits of a squared distance that count, below the largest that a query could have.
+DISTANCE_BITS = 40
+
+#: Beyond this the square of a distance between float32 vectors leaves float32.
+LARGEST_COORDINATE = 1e15
 
 
 def similarity_matrix(
@@ -33,7 +40,8 @@ def similarity_matrix(
 
     .. math:: s_{ij} = \frac{q_i^\top g_j}{\lVert q_i \rVert \lVert g_j \rVert}
 
-    with the mean over dimensions taken off each vector first for "correlation".
+    with the mean over dimensions taken off each vector first for "correlation";
+    :math:`s_{ij} = -\lVert q_i - g_j \rVert` for "euclidean".
 
     Parameters
     ----------
@@ -41,18 +49,18 @@ def similarity_matrix(
         Any real dtype, any scale. Tokens are compared as one long vector
         (:func:`token_similarity`), and may lie in a file.
     gallery : array (n_gallery, n_dims), or tokens (n_gallery, n_tokens, n_dims)
-    similarity : {"cosine", "correlation"}
+    similarity : {"cosine", "correlation", "euclidean"}
 
     Returns
     -------
     ndarray (n_queries, n_gallery) float32
-        In [-1, 1].
+        In [-1, 1]; of "euclidean" at most 0, in the unit of the vectors.
 
     Raises
     ------
     DataError
         Unequal n_dims, NaN or infinite numbers, or a vector without a direction (all zeros;
-        for "correlation" all numbers equal).
+        for "correlation" all numbers equal; "euclidean" needs none, but numbers up to 1e15).
     """
     if len(np.shape(queries)) == 3 and len(np.shape(gallery)) == 3:
         return token_similarity(queries, gallery, similarity=similarity)
@@ -93,19 +101,25 @@ def similarity_blocks(
     gallery_step = max(1, BLOCK_NUMBERS // n_dims)
     query_step = max(1, BLOCK_NUMBERS // max(n_gallery, n_dims))
     # A gallery that fits one block is scaled once, not once for every block of queries.
-    whole = unit_rows(gallery, similarity, "gallery") if n_gallery <= gallery_step else None
+    whole = prepared_rows(gallery, similarity, "gallery") if n_gallery <= gallery_step else None
+    largest = 0.0
+    if similarity == "euclidean":
+        parts = (gallery[i : i + gallery_step] for i in range(0, n_gallery, gallery_step))
+        largest = max(float(squared_lengths(part).max()) for part in parts)
     for start in range(0, len(queries), query_step):
         rows = slice(start, min(start + query_step, len(queries)))
-        scaled = unit_rows(queries[rows], similarity, "predicted", first_row=start)
+        scaled = prepared_rows(queries[rows], similarity, "predicted", first_row=start)
         block = np.empty((len(scaled), n_gallery), dtype=np.float32)
-        if whole is not None:
-            block[:] = _products(scaled, whole)
-        else:
-            for first in range(0, n_gallery, gallery_step):
-                columns = slice(first, first + gallery_step)
-                part = unit_rows(gallery[columns], similarity, "gallery", first_row=first)
-                block[:, columns] = _products(scaled, part)
-        yield rows, np.clip(block, -1.0, 1.0, out=block)
+        for first in range(0, n_gallery, gallery_step):
+            columns = slice(first, first + gallery_step)
+            part = whole
+            if part is None:
+                part = prepared_rows(gallery[columns], similarity, "gallery", first_row=first)
+            if similarity == "euclidean":
+                block[:, columns] = _negative_distances(scaled, part, largest)
+            else:
+                block[:, columns] = np.clip(_products(scaled, part), -1.0, 1.0)
+        yield rows, block
 
 
 def _products(scaled: np.ndarray, part: np.ndarray) -> np.ndarray:
@@ -113,6 +127,52 @@ def _products(scaled: np.ndarray, part: np.ndarray) -> np.ndarray:
     products += ROUNDER
     products -= ROUNDER
     return products
+
+
+def _negative_distances(queries: np.ndarray, part: np.ndarray, largest: float) -> np.ndarray:
+    lengths = squared_lengths(queries)[:, None]
+    squares = queries @ part.T
+    squares *= -2.0
+    squares += lengths
+    squares += squared_lengths(part)
+    return rounded_distances(squares, lengths + largest)
+
+
+def squared_lengths(rows: np.ndarray) -> np.ndarray:
+    """Return the squared length of every row, (n,) float64."""
+    rows = np.asarray(rows, dtype=np.float64)
+    return np.einsum("ij,ij->i", rows, rows)
+
+
+def rounded_distances(squares: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    """Return minus the root of squared distances after rounding them, in float64.
+
+    Parameters
+    ----------
+    squares : ndarray float64
+        Squared distances, changed in place.
+    largest : ndarray, of a shape that fits
+        Squared length of the query plus that of the longest candidate; sets the grid.
+    """
+    # Only the power of two matters; a grid of zero (all vectors zero) rounds nothing.
+    rounder = 1.5 * np.exp2(52 - DISTANCE_BITS + np.ceil(np.log2(np.maximum(largest, 1e-300))))
+    squares += rounder
+    squares -= rounder
+    np.maximum(squares, 0.0, out=squares)
+    return -np.sqrt(squares, out=squares)
+
+
+def prepared_rows(
+    vectors: np.ndarray, similarity: SimilarityKind, name: str, *, first_row: int = 0
+) -> np.ndarray:
+    """Return :func:`unit_rows`, or for "euclidean" the checked rows as they are, in float64."""
+    if similarity != "euclidean":
+        return unit_rows(vectors, similarity, name, first_row=first_row)
+    rows = np.array(vectors, dtype=np.float64)
+    largest = np.abs(rows).max(axis=1)
+    _refuse(~np.isfinite(largest), name, first_row, "NaN or infinite numbers")
+    _refuse(largest > LARGEST_COORDINATE, name, first_row, f"numbers above {LARGEST_COORDINATE:g}")
+    return rows
 
 
 def check_vectors(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -211,9 +271,9 @@ def token_similarity(
     DataError
         As :func:`similarity_matrix`.
     """
-    if similarity not in get_args(SimilarityKind):
+    if similarity not in ("cosine", "correlation"):
         raise ConfigError(
-            f"similarity: got {similarity!r}, expected one of {get_args(SimilarityKind)}."
+            f"similarity: got {similarity!r}; tokens are compared by cosine or correlation."
         )
     if min(*queries.shape, *gallery.shape) == 0 or queries.shape[1:] != gallery.shape[1:]:
         raise DataError(

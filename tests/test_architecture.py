@@ -25,6 +25,7 @@ STAGES = (
     "evaluate",
     "interpret",
 )
+OTHER_COMMANDS = ("realign", "simulate", "report", "clip", "config", "search", "zero-shot")
 HEAVY = {"torch", "nilearn", "open_clip", "sklearn", "matplotlib", "pandas", "torchvision"}
 
 
@@ -53,7 +54,7 @@ def test_help_starts_without_heavy_imports() -> None:
     assert not modules & HEAVY
 
 
-@pytest.mark.parametrize("stage", [*STAGES, "realign", "simulate", "report", "clip", "config"])
+@pytest.mark.parametrize("stage", [*STAGES, *OTHER_COMMANDS])
 def test_a_commands_help_needs_no_torch_and_no_nilearn(stage: str) -> None:
     loaded = run_python(
         "import sys; from braindecode_clip.cli.main import main; "

@@ -6,6 +6,7 @@ table (``pandas.DataFrame``), a JSON-able dict, a number, a string, or one of th
 classes, or a tuple of them.
 """
 
+from braindecode_clip.artifacts.gallery import Gallery
 from braindecode_clip.artifacts.matrices import Fold, Samples, VoxelSet
 from braindecode_clip.artifacts.responses import Betas, RunRegressors, Signals, Tuning
 from braindecode_clip.artifacts.token_rows import TokenRows
@@ -16,6 +17,7 @@ __all__ = [
     "Betas",
     "Embeddings",
     "Fold",
+    "Gallery",
     "Predictions",
     "Retrieval",
     "RunRegressors",

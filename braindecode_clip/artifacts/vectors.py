@@ -31,11 +31,12 @@ class Embeddings:
     ids : ndarray (n_stimuli,) str
         Unique.
     vectors : ndarray (n_stimuli, n_dims) float32
-        Unit norm. Or tokens (n_stimuli, n_tokens, n_dims), float32 or float16, the root mean
-        square norm of whose tokens is 1 for every stimulus; of a file that is open they are
+        Unit norm, unless the fingerprint's ``unit_norm`` is false. Or tokens (n_stimuli,
+        n_tokens, n_dims), float32 or float16, the root mean square norm of whose tokens is 1 for
+        every stimulus; of a file that is open they are
         :class:`~braindecode_clip.artifacts.token_rows.TokenRows`.
     modality : str
-        "image" or "text".
+        "image", "text" or "image+text".
     fingerprint : dict
         What made the vectors: two embedding files may be mixed only when it is equal.
     """
@@ -51,7 +52,9 @@ class Embeddings:
         check_matrix(problems, "vectors", self.vectors, (len(self.ids), *axes[:2]))
         check_unique(problems, "ids", self.ids)
         # What is left in its file was checked when it was written.
-        if not problems and len(self.ids) and isinstance(self.vectors, np.ndarray):
+        in_memory = isinstance(self.vectors, np.ndarray)
+        unit_norm = self.fingerprint.get("unit_norm", True)
+        if not problems and len(self.ids) and in_memory and unit_norm:
             worst = float(np.abs(token_norms(self.vectors) - 1).max())
             if worst > 1e-3:
                 problems.add(f"'vectors' must have unit norm; the worst is off by {worst:.3g}.")
@@ -132,17 +135,21 @@ class Retrieval:
     queries : DataFrame
         One row a query: stimulus_id, group, fold, n_repeats, rank (1-based, ties as mean
         rank), n_beaten (distractors beaten, ties count one half), n_distractors, similarity
-        (to the true one).
+        (to the true one). With candidate sets also set_size, in_set (the true one is) and
+        abstained.
     top_id : ndarray (n_queries, k) str
         Best candidates, best first (stimulus ids).
     top_similarity : ndarray (n_queries, k) float32
     gallery_ids : ndarray (n_gallery,) str
     similarity : ndarray (n_queries, n_gallery) float32
-        Cosine similarities, kept for permutation tests and pool sizes.
+        Kept for permutation tests and pool sizes: of the kind in ``info``, corrected where
+        ``info`` names a correction.
     true_index : ndarray (n_queries,) int64
         Column of the true candidate.
     info : dict
-        subject, roi, split, decoder, encoder, gallery.
+        subject, roi, split, decoder, encoder, gallery, similarity. Where similarities were
+        corrected for hubs: correction (e.g. "csls", or "csls, transductive" when it was
+        estimated from the test set), correction_statistics and transductive.
     """
 
     direction: str

@@ -33,7 +33,9 @@ def embed_tokens(config: EncoderConfig, stimuli: Path | None, *, out: Path, devi
 
     from braindecode_clip.artifacts import Embeddings
     from braindecode_clip.cli.embed import read_stimuli
+    from braindecode_clip.clip.batch_size import choose_batch_size
     from braindecode_clip.clip.encoders import load_encoder
+    from braindecode_clip.clip.registry import registry_name
     from braindecode_clip.embed.tokens import encode_tokens, picture_digests
     from braindecode_clip.io.unfinished import unfinished
     from braindecode_clip.logs import get_logger, milestone
@@ -44,14 +46,16 @@ def embed_tokens(config: EncoderConfig, stimuli: Path | None, *, out: Path, devi
         raise DataError(
             f"encoder '{config.name}': no stimuli. Pass --stimuli with the table of pictures."
         )
-    table = read_stimuli(stimuli, "image")
-    encoder = load_encoder(
-        str(config.model),
+    table = read_stimuli(stimuli, ["image"])
+    pooled = load_encoder(
+        registry_name(config.kind, config.model),
         config.pretrained,
         device=device,
         weights=config.weights,
         quick_gelu=config.quick_gelu,
-    ).token_encoder(
+        tokenizer=config.tokenizer,
+    )
+    encoder = pooled.token_encoder(
         kind=config.targets,
         projected=config.token_projection,
         class_token=config.class_token,
@@ -59,6 +63,9 @@ def embed_tokens(config: EncoderConfig, stimuli: Path | None, *, out: Path, devi
     ids = table["stimulus_id"].tolist()
     pictures = [stimuli.parent / name for name in table["image"]]
     dtype = np.dtype(config.token_dtype)
+    batch_size = config.batch_size
+    if batch_size == "auto":
+        batch_size = choose_batch_size(pooled, len(ids), "image", n_encoders=1)
     fingerprint = {**encoder.fingerprint, "dtype": dtype.name}
     key = {"fingerprint": fingerprint, "pictures": picture_digests(pictures, ids), "ids": ids}
     shape = (len(ids), encoder.n_tokens, encoder.n_dims)
@@ -75,7 +82,7 @@ def embed_tokens(config: EncoderConfig, stimuli: Path | None, *, out: Path, devi
             ids,
             out=file.data,
             n_done=file.n_done,
-            batch_size=config.batch_size,
+            batch_size=batch_size,
             after_batch=file.keep,
         )
         result = Embeddings(

@@ -42,6 +42,7 @@ def evaluate(
     from braindecode_clip.io.tables import write_tsv
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.provenance import make_provenance
+    from braindecode_clip.retrieve import average_repeats
     from braindecode_clip.seeds import make_rng
 
     logger = get_logger(__name__)
@@ -53,6 +54,8 @@ def evaluate(
         open_vectors(embeddings, Embeddings) as targets,
         milestone(logger, f"scored {retrieval.name}") as note,
     ):
+        if retrievals[0].info.get("averaged_predictions"):
+            predicted = average_repeats(predicted)
         # One stream for all subjects and decoders: the same seed permutes them alike.
         rng = make_rng(seed, "evaluate")
         result = score(retrievals, predicted, targets, rng=rng, options=config)

@@ -29,6 +29,7 @@ COMMANDS = {
     "betas": "Estimate one response for each trial and voxel of a run.",
     "quality": "Describe the quality of a run: numbers, warnings, a figure.",
     "voxels": "Select and scale the voxels of an ROI, split into train and test.",
+    "encoders": "List encoders, their sizes, licences, and which are on this machine.",
     "embed": "Turn pictures or captions into CLIP vectors.",
     "decode": "Fit a decoder on the training trials and predict the test trials.",
     "decode-shared": "Fit a decoder on all subjects together and predict the test trials of each.",
@@ -36,11 +37,15 @@ COMMANDS = {
     "bottleneck": "Score decoders of every rank, and a random prior.",
     "importance": "Measure what a decoder loses without one part of its ROI.",
     "retrieve": "Rank candidates by their similarity to each prediction.",
+    "gallery": "Encode candidates beyond the study's stimuli: pictures or texts.",
+    "nearest": "Find the pictures or texts nearest to each prediction.",
     "evaluate": "Score the ranks, with chance, interval and p-value.",
     "compare": "Put decoders side by side, and choose by validation.",
     "interpret": "Map what was decoded, and from where.",
     "report": "Write everything into one HTML page.",
     "clip": "Train and evaluate CLIP models.",
+    "search": "Find pictures by words or by pictures, and near duplicates.",
+    "zero-shot": "Classify pictures by the names of classes, without training.",
     "config": "Check a study's config, or print its schema.",
 }
 

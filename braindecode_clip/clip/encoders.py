@@ -1,10 +1,9 @@
-"""Load a CLIP model as an encoder: pictures or texts in, unit vectors out."""
+"""Load a model as an encoder: pictures or texts in, vectors out, whatever the model's origin."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +12,16 @@ import torch
 from PIL import Image
 
 from braindecode_clip.checks import Problems, some
-from braindecode_clip.clip.models import (
-    CONFIG_FILE,
-    WEIGHTS_FILE,
-    LoadedModel,
-    load_model_directory,
-    quiet_open_clip,
-)
-from braindecode_clip.clip.pretrained import Source, embedded_model, resolve
+from braindecode_clip.clip.fingerprint import make_fingerprint
+from braindecode_clip.clip.forward import Forward
+from braindecode_clip.clip.parts import Parts, Request
+from braindecode_clip.clip.pixels import Pixels
+from braindecode_clip.clip.registry import load_parts
 from braindecode_clip.clip.tokens import TokenEncoder
 from braindecode_clip.clip.torchvision_compat import import_open_clip
-from braindecode_clip.errors import ConfigError, DataError
-from braindecode_clip.provenance import file_sha256
+from braindecode_clip.errors import ConfigError
 
 open_clip = import_open_clip()
-
-#: Names of the models that ship with the project.
-EMBEDDED = ("scenes",)
-
-_PROBE_SIZE_PX = 96
-_PROBE_VALUES = 4
-_PROBE_DECIMALS = 3
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +29,7 @@ Picture = str | Path | Image.Image
 
 
 class ClipEncoder:
-    """A CLIP model in evaluation mode.
+    """A model of pictures, texts or both, in evaluation mode.
 
     Made by :func:`load_encoder`.
 
@@ -51,35 +39,41 @@ class ClipEncoder:
         The model's name.
     device : torch.device
         Where it computes.
+    model : Module
+        In evaluation mode; with ``encode_image`` and ``encode_text`` as far as it has the
+        towers. open_clip's own, but for models of other libraries.
     n_dims : int
-        Dimensions of the shared space.
+        Dimensions of the vectors.
+    n_tokens : int
+        Vectors that a stimulus gets: 1, the pooled one.
+    modalities : frozenset of str
+        "image", "text" or both: which of the two methods it has a tower for.
+    unit_norm : bool
+        Whether vectors are divided by their norm.
     fingerprint : dict
-        What the vectors depend on: model, tag, sha256 of the weights, preprocessing,
-        precision, library versions, dimensions, and the first values of the vector of a
-        fixed probe picture (rounded, so that they agree between machines). Vectors may be
-        compared only when their fingerprints are equal.
+        What the vectors depend on (:func:`~braindecode_clip.clip.fingerprint.make_fingerprint`).
+        Vectors may be compared only when their fingerprints are equal.
     """
 
-    def __init__(
-        self, loaded: LoadedModel, *, name: str, tag: str, weights: Path, device: torch.device
-    ) -> None:
-        self.name, self.device = name, device
-        self._model, self._preprocess = loaded.model, loaded.preprocess
-        self._tokenize = loaded.tokenize
-        self.n_dims = int(loaded.config["model_cfg"]["embed_dim"])
-        self.fingerprint: dict[str, Any] = {
-            "name": name,
-            "tag": tag,
-            "weights_sha256": file_sha256(weights),
-            "preprocessing": _jsonable(loaded.config["preprocess_cfg"]),
-            "quick_gelu": bool(loaded.config["model_cfg"].get("quick_gelu", False)),
-            "precision": "float32",
-            "n_dims": self.n_dims,
-            "open_clip": importlib.metadata.version("open_clip_torch"),
-            "torch": torch.__version__.split("+")[0],
-        }
-        probe = self.encode_image([_probe_picture()])[0, :_PROBE_VALUES]
-        self.fingerprint["probe"] = [round(float(v), _PROBE_DECIMALS) + 0.0 for v in probe]
+    n_tokens = 1
+
+    def __init__(self, parts: Parts, *, device: torch.device, unit_norm: bool = True) -> None:
+        self.name, self.device, self.unit_norm = parts.name, device, unit_norm
+        self.model, self._tokenize = parts.model, parts.tokenize
+        self._preprocess = parts.preprocess
+        self._pixels = None if parts.preprocess is None else Pixels(parts.preprocess)
+        self._forward = Forward(device, self._pixels, unit_norm=unit_norm)
+        towers = {"image": parts.preprocess, "text": parts.tokenize}
+        self.modalities = frozenset(key for key, tower in towers.items() if tower is not None)
+        self.n_dims = parts.n_dims
+        encode = self.encode_image if "image" in self.modalities else self.encode_text
+        self.fingerprint: dict[str, Any] = make_fingerprint(parts, encode, unit_norm=unit_norm)
+
+    @property
+    def logit_scale(self) -> float | None:
+        """The factor on the cosines that the model was trained with, e.g. 100; None without."""
+        scale = getattr(self.model, "logit_scale", None)
+        return None if scale is None else float(scale.detach().exp())
 
     def encode_image(self, images: Sequence[Picture], *, batch_size: int = 64) -> np.ndarray:
         """Encode pictures.
@@ -94,20 +88,50 @@ class ClipEncoder:
         Returns
         -------
         ndarray (n, n_dims) float32
-            Unit norm.
+            Unit norm, unless the encoder was loaded with ``unit_norm=False``.
 
         Raises
         ------
+        ConfigError
+            The model has no image tower.
         DataError
             Pictures are missing or damaged; all of them are listed.
         """
         if isinstance(images, str | Path | Image.Image):
             images = [images]
 
-        def prepare(part: Sequence[Picture]) -> torch.Tensor:
-            return torch.stack([self._preprocess(image) for image in _opened(part, images)])
+        vectors = np.empty((len(images), self.n_dims), dtype=np.float32)
+        for start in range(0, len(images), batch_size):
+            part = slice(start, start + batch_size)
+            prepared = [self.prepare_image(image) for image in _opened(images[part], images)]
+            vectors[part] = self.encode_prepared(prepared)
+        return vectors
 
-        return self._encode(images, prepare, self._model.encode_image, batch_size)
+    def prepare_image(self, picture: Image.Image | np.ndarray) -> np.ndarray:
+        """Resize and crop one RGB picture (also (height, width, 3) uint8); safe in threads.
+
+        Returns
+        -------
+        ndarray
+            What :meth:`encode_prepared` takes: usually (height, width, 3) uint8.
+        """
+        if self._pixels is None:
+            raise self._lacks("image")
+        is_array = isinstance(picture, np.ndarray)
+        return self._pixels.prepare(Image.fromarray(picture) if is_array else picture)
+
+    def encode_prepared(self, prepared: Sequence[np.ndarray]) -> np.ndarray:
+        """Encode prepared pictures as one batch; safe in threads; see :meth:`encode_image`."""
+        return self._forward.images(self.model.encode_image, prepared)
+
+    @property
+    def precision(self) -> str:
+        """ "float32", "bfloat16" (weights) or "bfloat16 autocast"."""
+        return self._forward.precision
+
+    def set_precision(self, precision: str) -> None:
+        """Follow the weights' precision; :func:`.precision.settle_precision` changes them."""
+        self._forward.precision = self.fingerprint["precision"] = precision
 
     def encode_text(self, texts: Sequence[str], *, batch_size: int = 256) -> np.ndarray:
         """Encode texts.
@@ -122,48 +146,58 @@ class ClipEncoder:
         Returns
         -------
         ndarray (n, n_dims) float32
-            Unit norm.
+            Unit norm, unless the encoder was loaded with ``unit_norm=False``.
+
+        Raises
+        ------
+        ConfigError
+            The model has no text tower.
         """
+        tokenize = self._tokenize
+        if tokenize is None:
+            raise self._lacks("text")
         texts = [texts] if isinstance(texts, str) else list(texts)
         self._warn_if_cut(texts)
 
-        def prepare(part: Sequence[str]) -> torch.Tensor:
-            return torch.as_tensor(self._tokenize(list(part)))
-
-        return self._encode(texts, prepare, self._model.encode_text, batch_size)
+        vectors = np.empty((len(texts), self.n_dims), dtype=np.float32)
+        for start in range(0, len(texts), batch_size):
+            part = slice(start, start + batch_size)
+            # Ids, or ids and mask together, which move to a device like a tensor.
+            tokens = tokenize(texts[part])
+            tokens = tokens if hasattr(tokens, "to") else torch.as_tensor(tokens)
+            vectors[part] = self._forward.texts(self.model.encode_text, tokens)
+        return vectors
 
     def token_encoder(self, **choices: Any) -> TokenEncoder:
         """Return the encoder of the image tower's tokens; see :class:`.tokens.TokenEncoder`."""
+        if self._preprocess is None:
+            raise self._lacks("image")
         return TokenEncoder(
-            self._model,
+            self.model,
             self._preprocess,
             fingerprint=self.fingerprint,
             name=self.name,
             **choices,
         )
 
-    def _encode(
-        self,
-        items: Sequence[Any],
-        prepare: Callable[[Sequence[Any]], torch.Tensor],
-        encode: Callable[[torch.Tensor], torch.Tensor],
-        batch_size: int,
-    ) -> np.ndarray:
-        vectors = np.empty((len(items), self.n_dims), dtype=np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(items), batch_size):
-                part = slice(start, start + batch_size)
-                features = encode(prepare(items[part]).to(self.device)).float()
-                unit = torch.nn.functional.normalize(features, dim=-1)
-                vectors[part] = unit.cpu().numpy()
-        return vectors
+    def _lacks(self, modality: str) -> ConfigError:
+        return ConfigError(
+            f"encoder {self.name}: has no {modality} tower. Set modality: "
+            f"{' or '.join(sorted(self.modalities))}, or choose a CLIP model."
+        )
 
     def _warn_if_cut(self, texts: list[str]) -> None:
-        # Our own tokenizer warns by itself; open_clip's cuts in silence.
-        if not isinstance(self._tokenize, open_clip.SimpleTokenizer):
+        # Our own tokenizer warns by itself; open_clip's and transformers' cut in silence.
+        tokenize = self._tokenize
+        if isinstance(tokenize, open_clip.SimpleTokenizer):
+            limit = tokenize.context_length - 2
+            cut = [text for text in texts if len(tokenize.encode(text)) > limit]
+        elif hasattr(tokenize, "tokenizer"):
+            limit = tokenize.context_length
+            ids = tokenize.tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+            cut = [text for text, own in zip(texts, ids, strict=True) if len(own) > limit]
+        else:
             return
-        limit = self._tokenize.context_length - 2
-        cut = [text for text in texts if len(self._tokenize.encode(text)) > limit]
         if cut:
             logger.warning(
                 "%d texts are longer than the model's %d tokens and are cut: %s. Shorten them.",
@@ -180,35 +214,43 @@ def load_encoder(
     device: str = "auto",
     weights: str | Path | None = None,
     quick_gelu: bool | None = None,
+    tokenizer: str | Path | None = None,
+    unit_norm: bool = True,
 ) -> ClipEncoder:
     """Load an encoder.
 
     Parameters
     ----------
     name : str
-        ``"scenes"`` (ships with the project), a directory with ``open_clip_config.json``
-        and ``open_clip_model.safetensors``, or a model name of open_clip.
+        Any name of :mod:`~braindecode_clip.clip.registry`: ``"scenes"`` (ships with the
+        project), a model of open_clip, ``"hf-hub:org/name"``, a directory, ``"timm:name"`` or
+        ``"sentence-transformers:name"``.
     pretrained : str, optional
         For open_clip's models: a pretrained tag, or a checkpoint file.
     device : str
         "auto" (CUDA where there is one, else CPU) or a torch device.
     weights : path, optional
-        A checkpoint file with the weights of the tag; no network is used then.
+        A checkpoint file in place of the model's own; no network is used for it.
     quick_gelu : bool, optional
         Activation of a bare checkpoint file, which does not record it.
+    tokenizer : path, optional
+        Folder with the files of the model's tokenizer, where it would have to be downloaded.
+    unit_norm : bool
+        Divide every vector by its norm.
 
     Returns
     -------
     ClipEncoder
-        With ``encode_image``, ``encode_text``, ``n_dims``, ``name``, ``device`` and
-        ``fingerprint``.
+        With ``encode_image``, ``encode_text``, ``n_dims``, ``n_tokens``, ``name``, ``device``
+        and ``fingerprint``.
 
     Raises
     ------
     ConfigError
         Unknown model, tag or device, or an activation that does not fit the weights.
     DataError
-        Weights that are not at hand and cannot be downloaded, or are damaged.
+        Weights that are not at hand and cannot be downloaded, are damaged, or are of another
+        architecture.
 
     Examples
     --------
@@ -218,20 +260,14 @@ def load_encoder(
     ((1, 128), dtype('float32'))
     """
     place = choose_device(device)
-    directory = _directory(name)
-    if directory is not None:
-        if pretrained or weights:
-            raise ConfigError(
-                f"{name}: is a model with its own weights; leave 'pretrained' and 'weights' out."
-            )
-        loaded = load_model_directory(directory, device=place)
-        label = name if name in EMBEDDED else directory.name
-        return ClipEncoder(
-            loaded, name=label, tag="local", weights=directory / WEIGHTS_FILE, device=place
-        )
-    source = resolve(name, pretrained, weights=weights, quick_gelu=quick_gelu)
-    loaded = _load(source, place)
-    return ClipEncoder(loaded, name=name, tag=source.tag, weights=source.weights, device=place)
+    request = Request(
+        pretrained=pretrained,
+        weights=None if weights is None else Path(weights),
+        quick_gelu=quick_gelu,
+        tokenizer=None if tokenizer is None else Path(tokenizer),
+        device=place,
+    )
+    return ClipEncoder(load_parts(name, request), device=place, unit_norm=unit_norm)
 
 
 def choose_device(device: str) -> torch.device:
@@ -253,42 +289,6 @@ def choose_device(device: str) -> torch.device:
     return place
 
 
-def _directory(name: str) -> Path | None:
-    """Return the model directory that a name stands for, or None for open_clip's names."""
-    if name in EMBEDDED:
-        return embedded_model(name)
-    path = Path(name.removeprefix("local-dir:"))
-    is_path = name.startswith("local-dir:") or (path / CONFIG_FILE).is_file()
-    return path if is_path or len(path.parts) > 1 else None
-
-
-def _load(source: Source, device: torch.device) -> LoadedModel:
-    forced = {f"image_{key}": value for key, value in source.preprocess.items()}
-    try:
-        with quiet_open_clip():
-            model, _, preprocess = open_clip.create_model_and_transforms(
-                source.model,
-                pretrained=str(source.weights),
-                force_quick_gelu=source.quick_gelu,
-                device=device,
-                **forced,
-            )
-            tokenizer = open_clip.get_tokenizer(source.model)
-    except Exception as error:
-        # torch, safetensors, open_clip and the hub's client raise a dozen types here.
-        raise DataError(
-            f"{source.weights}: cannot be loaded as {source.model} ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'}). Is the file whole, "
-            "and is it a checkpoint of this model?"
-        ) from error
-    config = open_clip.get_model_config(source.model)
-    config["quick_gelu"] = source.quick_gelu
-    preprocess_cfg = dict(model.visual.preprocess_cfg)
-    return LoadedModel(
-        model.eval(), preprocess, tokenizer, {"model_cfg": config, "preprocess_cfg": preprocess_cfg}
-    )
-
-
 def _opened(part: Sequence[Picture], whole: Sequence[Picture]) -> list[Image.Image]:
     """Open the pictures of a batch; on a failure look through all and list every one."""
     try:
@@ -305,7 +305,11 @@ def _opened(part: Sequence[Picture], whole: Sequence[Picture]) -> list[Image.Ima
 
 
 def open_picture(picture: Picture) -> Image.Image:
-    """Return a picture as RGB, read in full.
+    """Return a picture as RGB, read in full; what is transparent becomes white.
+
+    White is what transparent pictures stood on when the large collections of pairs were made
+    (img2dataset). Pillow's own conversion shows the colours hidden under the transparency,
+    mostly black, so that black line art is black all over.
 
     Raises
     ------
@@ -313,17 +317,13 @@ def open_picture(picture: Picture) -> Image.Image:
         The file is missing, cut off, or no picture.
     """
     if isinstance(picture, Image.Image):
-        return picture.convert("RGB")
+        return _opaque(picture)
     with Image.open(picture) as image:
+        return _opaque(image)
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
         return image.convert("RGB")
-
-
-def _probe_picture() -> Image.Image:
-    """Return a fixed picture with edges and all hues: two models rarely agree on it."""
-    x, y = np.meshgrid(np.arange(_PROBE_SIZE_PX), np.arange(_PROBE_SIZE_PX))
-    pixels = np.stack([2 * x, 2 * y, 255 * ((x // 8 + y // 8) % 2)], axis=-1)
-    return Image.fromarray(pixels.astype(np.uint8))
-
-
-def _jsonable(config: dict[str, Any]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in sorted(config.items())}
+    layer = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

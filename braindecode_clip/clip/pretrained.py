@@ -107,18 +107,20 @@ def resolve(
     if pretrained is None:
         file = _existing(Path(weights))
         gelu = _gelu_of_bare_file(model, file, built_gelu, quick_gelu)
+        _check_one_preprocessing(model, file)
         return Source(model, file.name, file, gelu, {})
-    _check_known(f"pretrained tag of {model}", pretrained, _tags(model))
+    _check_tag(model, pretrained)
     settings = open_clip.get_pretrained_cfg(model, pretrained)
-    wanted = bool(settings.get("quick_gelu", False))
+    # One model (roberta-ViT-B-32) has QuickGELU in its only config and no word of it in its tag.
+    only = built_gelu and not model.endswith("-quickgelu")
+    wanted = bool(settings.get("quick_gelu", only))
     if (quick_gelu is not None and quick_gelu != wanted) or (built_gelu and not wanted):
         raise ConfigError(
             f"{model}, {pretrained}: the weights were trained with quick_gelu {wanted}, the "
             f"model would be built with {not wanted}; its vectors would be wrong without any "
             "sign of it. Leave quick_gelu unset and use the model name without '-quickgelu'."
         )
-    keys = ("mean", "std", "interpolation", "resize_mode")
-    preprocess = {key: settings[key] for key in keys if settings.get(key) is not None}
+    preprocess = _preprocessing(settings)
     file = _existing(Path(weights)) if weights else _downloaded(model, pretrained, settings)
     return Source(model, pretrained, file, wanted, preprocess)
 
@@ -145,6 +147,39 @@ def _check_known(what: str, name: str, known: list[str]) -> None:
     hint = f"Did you mean {' or '.join(repr(lower[item]) for item in near)}?" if near else ""
     listed = f" Known: {', '.join(known)}." if 0 < len(known) <= 20 else ""
     raise ConfigError(f"unknown {what}: '{name}'. {hint}{listed}".rstrip())
+
+
+def _check_tag(model: str, tag: str) -> None:
+    """Refuse a tag that the architecture has no weights for; say which one has."""
+    if tag not in _tags(model):
+        others = [m for m in open_clip.list_pretrained_models_by_tag(tag) if m != model]
+        if others:
+            raise ConfigError(
+                f"{model}: has no weights with the tag '{tag}'; that tag belongs to "
+                f"{', '.join(others[:4])}. Tags of {model}: {', '.join(_tags(model)) or 'none'}."
+            )
+    _check_known(f"pretrained tag of {model}", tag, _tags(model))
+
+
+def _preprocessing(settings: dict[str, Any]) -> dict[str, Any]:
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    return {key: settings[key] for key in keys if settings.get(key) is not None}
+
+
+def _check_one_preprocessing(model: str, file: Path) -> None:
+    """Refuse a bare file where the model's tags differ in how pictures are prepared."""
+    kinds: dict[str, list[str]] = {}
+    for tag in _tags(model):
+        settings = _preprocessing(open_clip.get_pretrained_cfg(model, tag))
+        kinds.setdefault(repr(sorted(settings.items())), []).append(tag)
+    if len(kinds) > 1:
+        first = "; ".join(", ".join(tags[:3]) for tags in kinds.values())
+        raise ConfigError(
+            f"{file}: the weights of {model} were trained with {len(kinds)} kinds of preprocessing "
+            f"(tags by kind: {first}), and a checkpoint file does not say which is its own. Set "
+            "pretrained to the tag that the file is of, or was fine-tuned from, and weights to "
+            "the file."
+        )
 
 
 def _gelu_of_bare_file(model: str, file: Path, built: bool, told: bool | None) -> bool:

@@ -73,7 +73,7 @@ class TokenEncoder:
         projected: bool | None = None,
         class_token: bool = True,
     ) -> None:
-        self._tower = check_tower(model.visual, name)
+        self._tower = check_tower(getattr(model, "visual", model), name)
         self._preprocess = preprocess
         self._projected = kind == "tokens" if projected is None else projected
         if self._projected and self._tower.proj is None:

@@ -27,8 +27,34 @@ CALIBRATION = (
 )
 
 
+class TargetSpaceConfig(Section):
+    """Principal components of the training targets that a decoder predicts in their place."""
+
+    method: Literal["none", "pca", "whiten"] = Field(
+        default="none",
+        description="none (default): the embedding itself. pca: its principal components over the "
+        "training stimuli of the fold, so that every component has a penalty of its own; whiten: "
+        "the same, divided by their standard deviations, so that all count alike. Predictions are "
+        "mapped back to the embedding before they are calibrated and compared.",
+    )
+    n_components: int | None = Field(
+        default=None, ge=1, description="Components kept. Default null: all that vary."
+    )
+    shrinkage: float = Field(
+        default=0.1,
+        ge=0,
+        description="whiten: share of the mean variance that is added to every variance before "
+        "its root divides. Default 0.1.",
+    )
+
+
 class CalibratedSection(Section):
     """A decoder's options: a calibration that looks at test predictions stands in the name."""
+
+    target_space: TargetSpaceConfig = Field(
+        default_factory=TargetSpaceConfig,
+        description="What the decoder predicts, fitted on the training part.",
+    )
 
     @model_validator(mode="after")
     def _named_transductive(self) -> CalibratedSection:

@@ -8,21 +8,102 @@ from pydantic import Field, model_validator
 
 from braindecode_clip.checks import some
 from braindecode_clip.config.base import Section
+from braindecode_clip.config.candidates import CandidatesConfig
+
+Similarity = Literal["cosine", "correlation", "euclidean"]
+
+
+class CorrectionConfig(Section):
+    """Correction for hubs: candidates that are near to every prediction."""
+
+    method: Literal["csls", "inverted_softmax", "sinkhorn"] = Field(
+        "csls",
+        description="csls: half the mean similarity with the k nearest references is taken off "
+        "a candidate; inverted_softmax: its soft maximum; sinkhorn: what gives all candidates the "
+        "same mass.",
+    )
+    statistics: Literal["train", "test"] = Field(
+        "train",
+        description="train: from predictions of held-out training samples (inductive); test: from "
+        "the test predictions, which makes every result depend on the whole test set and is "
+        "labelled transductive: the name of the gallery or search must end so.",
+    )
+    k: int = Field(10, ge=1, description="csls: nearest references of a candidate.")
+    temperature: float = Field(
+        0.05,
+        gt=0,
+        description="inverted_softmax, sinkhorn: in units of the similarity; small ones look at "
+        "the nearest references alone.",
+    )
+
+
+class CandidateSetsConfig(Section):
+    """Sets of candidates that hold the true one with a stated probability (conformal)."""
+
+    coverage: float = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="Share of test samples whose set shall hold the true stimulus; calibrated on "
+        "predictions of held-out training samples.",
+    )
+    max_size: int | None = Field(
+        None, ge=1, description="Abstain where the set is larger. Null never abstains for size."
+    )
 
 
 class RetrieveConfig(Section):
     """How a prediction is compared with the candidates."""
 
-    similarity: Literal["cosine", "correlation"] = Field(
+    similarity: Similarity = Field(
         default="cosine",
-        description="cosine (default), or correlation over dimensions (each vector's mean is "
-        "taken off first).",
+        description="cosine (default), correlation over dimensions (each vector's mean is taken "
+        "off first), or euclidean (minus the distance, which the predictions' length enters).",
     )
     n_top: int = Field(
         default=10,
         ge=1,
         description="Best candidates listed for each query, for the report. Default 10.",
     )
+    average_predictions: bool = Field(
+        default=False,
+        description="Average the predictions of all repeats of a stimulus before they are ranked; "
+        "`voxels` averages responses, before the prediction. Where runs are held out, within runs.",
+    )
+    correction: CorrectionConfig | None = Field(
+        default=None, description="Correct for hubs. Null (default) doesn't."
+    )
+    candidate_sets: CandidateSetsConfig | None = Field(
+        default=None, description="Add conformal sets of candidates. Null (default) doesn't."
+    )
+
+    @property
+    def needs_inductive_correction(self) -> bool:
+        """Whether a correction is estimated from training predictions."""
+        return self.correction is not None and self.correction.statistics == "train"
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether predictions of held-out training samples are needed."""
+        return self.needs_inductive_correction or self.candidate_sets is not None
+
+
+def refuse_hidden_transduction(what: str, name: str, options: RetrieveConfig) -> None:
+    """Refuse a label that hides that results depend on the whole test set.
+
+    Raises
+    ------
+    ValueError
+        The correction takes its statistics from the test, and the name does not end in
+        "transductive"; the name stands in every table, figure and file name.
+    """
+    correction = options.correction
+    hidden = correction is not None and correction.statistics == "test"
+    if hidden and not name.endswith("transductive"):
+        raise ValueError(
+            f"{what} '{name}': correction statistics 'test' use the test predictions: give it a "
+            f"name that ends in 'transductive', such as '{name}-transductive'"
+        )
 
 
 class GalleryConfig(Section):
@@ -41,6 +122,17 @@ class GalleryConfig(Section):
         description="Stimulus ids of the candidates, for `candidates: listed` alone. They must "
         "hold every stimulus of the test samples. Default null.",
     )
+    distractors: CandidatesConfig | None = Field(
+        default=None,
+        description="Candidates from elsewhere that are added, encoded as the stimuli are; "
+        "pictures of candidates among them are left out. Default null.",
+    )
+    similarity: Similarity | None = Field(
+        default=None, description="For this gallery; null (default) takes that of `retrieve`."
+    )
+    correction: CorrectionConfig | None = Field(
+        default=None, description="For this gallery; null (default) takes that of `retrieve`."
+    )
 
     @model_validator(mode="after")
     def _ids_belong_to_listed(self) -> GalleryConfig:
@@ -55,3 +147,16 @@ class GalleryConfig(Section):
         if twice:
             raise ValueError(f"`ids` must differ; more than once: {some(twice)}")
         return self
+
+    def options(self, common: RetrieveConfig) -> RetrieveConfig:
+        """Return the study's options with what this gallery sets for itself.
+
+        Raises
+        ------
+        ValueError
+            They are transductive, and the gallery's name doesn't say so.
+        """
+        own = {name: getattr(self, name) for name in ("similarity", "correction")}
+        options = common.model_copy(update={k: v for k, v in own.items() if v is not None})
+        refuse_hidden_transduction("gallery", self.name, options)
+        return options

@@ -18,6 +18,7 @@ from braindecode_clip.config.decoders import DecoderConfig
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.config.interpret import InterpretConfig
+from braindecode_clip.config.nearest import SearchConfig
 from braindecode_clip.config.preprocess import PreprocessConfig
 from braindecode_clip.config.realign import RealignConfig
 from braindecode_clip.config.report import ReportConfig
@@ -86,6 +87,10 @@ class StudyConfig(Section):
     )
     galleries: list[GalleryConfig] = Field(min_length=1, description="Candidate sets.")
     retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig, description="Ranking.")
+    searches: list[SearchConfig] = Field(
+        default_factory=list,
+        description="Open searches: what is nearest to a prediction among pictures or texts.",
+    )
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Statistics.")
     interpret: InterpretConfig = Field(default_factory=InterpretConfig, description="Maps.")
     report: ReportConfig = Field(default_factory=ReportConfig, description="The HTML page.")
@@ -97,7 +102,7 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> StudyConfig:
-        for section in ("rois", "splits", "encoders", "decoders", "galleries"):
+        for section in ("rois", "splits", "encoders", "decoders", "galleries", "searches"):
             names = [item.name for item in getattr(self, section)]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
@@ -146,6 +151,26 @@ class StudyConfig(Section):
                 f"decoder '{shared[0]}' is fitted on all subjects together, which needs test "
                 f"stimuli that nobody was trained on, but split '{runs[0]}' holds out runs. "
                 "Split by stimulus or category, or leave the decoder out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _corrections_have_training_predictions(self) -> StudyConfig:
+        shared = [item.name for item in self.decoders if item.kind == "shared"]
+        needy = [
+            f"gallery '{item.name}'"
+            for item in self.galleries
+            if item.options(self.retrieve).needs_training
+        ] + [
+            f"search '{item.name}'"
+            for item in self.searches
+            if item.options(self.retrieve).needs_inductive_correction
+        ]
+        if shared and needy:
+            raise ValueError(
+                f"{needy[0]} needs predictions of held-out training samples (a correction from "
+                f"'train', or candidate sets), which decoder '{shared[0]}' of kind 'shared' does "
+                "not keep. Leave one of them out"
             )
         return self
 

@@ -7,12 +7,20 @@ where a name is made.
 from __future__ import annotations
 
 #: Short key of every label in a file name, in the order in which they stand.
-KEYS = {"roi": "roi", "split": "split", "encoder": "enc", "decoder": "dec", "gallery": "gal"}
+KEYS = {
+    "roi": "roi",
+    "split": "split",
+    "encoder": "enc",
+    "decoder": "dec",
+    "gallery": "gal",
+    "search": "search",
+}
 #: Labels that tell the files of a stage apart, beside the subject.
 MATRIX = ("roi", "split")
 TARGETS = (*MATRIX, "encoder")
 FIT = (*TARGETS, "decoder")
 RANKING = (*FIT, "gallery")
+SEARCH = (*FIT, "search")
 #: Maps end as the input's space asks: nii.gz for volumes, dscalar.nii for data on surfaces.
 MAPS = ("reliability", "ncsnr", "noise_ceiling", "pattern")
 #: The ending of each kind of file, with its stage and its labels.
@@ -26,6 +34,9 @@ ENDINGS = {
     "importance": ("importance", FIT, "importance.tsv"),
     "retrieval": ("retrieve", RANKING, "retrieval.h5"),
     "reverse": ("retrieve", RANKING, "reverse.h5"),
+    "nearest": ("nearest", SEARCH, "nearest.tsv"),
+    "nearest_samples": ("nearest", SEARCH, "samples.tsv"),
+    "nearest_facts": ("nearest", SEARCH, "search.json"),
     "metrics": ("evaluate", RANKING, "metrics.json"),
     "metrics_table": ("evaluate", RANKING, "metrics.tsv"),
     "reliability": ("interpret", FIT, "reliability"),
@@ -58,7 +69,7 @@ def result_path(
     map_ending : str
         How maps end; see :func:`braindecode_clip.datasets.sample_sheet.map_ending`.
     **labels : str
-        roi, split, encoder, decoder, gallery, as far as the kind has them.
+        roi, split, encoder, decoder, gallery, search, as far as the kind has them.
     """
     stage, wanted, ending = ENDINGS[kind]
     if kind in MAPS:
@@ -75,3 +86,8 @@ def comparison_path(results: str) -> str:
 def embeddings_path(results: str, *, encoder: str) -> str:
     """Return the path of the target embeddings, which all subjects share."""
     return f"{results}/embed/enc-{encoder}_embeddings.h5"
+
+
+def candidates_path(results: str, *, encoder: str, wanted: str) -> str:
+    """Return the path of encoded candidates; ``wanted`` is e.g. ``gal-all`` or ``search-words``."""
+    return f"{results}/gallery/enc-{encoder}_{wanted}_gallery.h5"

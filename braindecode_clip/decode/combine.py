@@ -12,7 +12,12 @@ from braindecode_clip.config.decode import EnsembleConfig
 from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration
 from braindecode_clip.decode.ensemble import ensemble_weights
 from braindecode_clip.decode.fit import apply_decoder
-from braindecode_clip.decode.fitted import FittedDecoder, FoldDecoder, NamedArray
+from braindecode_clip.decode.fitted import (
+    FittedDecoder,
+    FoldDecoder,
+    NamedArray,
+    held_out_arrays,
+)
 from braindecode_clip.decode.identify import MAX_GALLERY, mean_of_known, pairwise_shares
 from braindecode_clip.errors import DataError
 
@@ -103,6 +108,7 @@ def _combine_fold(
             if not item.name.startswith("out_of_fold")
         ]
         arrays += [NamedArray(f"{i}/calibration", np.stack([decoder.gain, decoder.offset]))]
+    arrays += held_out_arrays(mixed)
     return dataclasses.replace(
         decoders[0],
         arrays=tuple(arrays),

@@ -17,6 +17,7 @@ from braindecode_clip.decode.fitted import (
     held_out_arrays,
     named_arrays,
     predict_samples,
+    space_arrays,
 )
 from braindecode_clip.decode.identify import MAX_GALLERY, mean_of_known, pairwise_shares
 from braindecode_clip.decode.kinds import (
@@ -25,6 +26,7 @@ from braindecode_clip.decode.kinds import (
     closed_form_estimator,
     closed_form_report,
 )
+from braindecode_clip.decode.targets import TargetSpace, fit_target_space, restore_targets
 from braindecode_clip.errors import DataError, LeakageError
 from braindecode_clip.seeds import derive_seed
 
@@ -280,9 +282,19 @@ def _fit_fold(
         shown["sample_weight"] = train.n_repeats
     if config.kind not in CLOSED_FORM and store is not None:
         shown["store"] = store.part(fold.name)
-    estimator.fit(train.data, targets, groups=groups, **shown)
-    gain, offset = fit_calibration(estimator.out_of_fold_, targets, method=config.calibration)
-    held = estimator.out_of_fold_
+    space = _target_space(config, targets, train.stimulus_id)
+    estimator.fit(
+        train.data, targets if space is None else space.apply(targets), groups=groups, **shown
+    )
+    held, kept = estimator.out_of_fold_, named_arrays(estimator)
+    found: dict[str, Any] = {}
+    if space is not None:
+        held = restore_targets(held, space.backward, space.mean)
+        kept = (*kept, *space_arrays(space))
+        n_kept = len(space.backward)
+        found["target_space"] = {"n_components": n_kept, "explained": space.explained}
+    gain, offset = fit_calibration(held, targets, method=config.calibration)
+    out_of_fold = held
     if config.calibration == "transductive":
         held = standardise(held)
     shares = pairwise_shares(
@@ -291,13 +303,13 @@ def _fit_fold(
         train.stimulus_id,
         max_gallery=MAX_GALLERY,
     )
-    found = _report(estimator, targets, n_groups=n_groups, gain=gain)
+    found |= _report(estimator, out_of_fold, targets, n_groups=n_groups, gain=gain)
     return FoldDecoder(
         fold=fold.name,
         voxel_index=fold.voxel_index,
         mean=fold.mean,
         sd=fold.sd,
-        arrays=(*named_arrays(estimator), *held_out_arrays(estimator.out_of_fold_)),
+        arrays=(*kept, *held_out_arrays(out_of_fold)),
         gain=gain,
         offset=offset,
         seen=np.union1d(fold.seen, train.stimulus_id),
@@ -311,7 +323,9 @@ def make_estimator(
     """Build the unfitted estimator of a config; inner folds are at most the groups."""
     if config.kind in CLOSED_FORM:
         return closed_form_estimator(config, n_groups=n_groups, seed=seed, bands=bands)
-    options = config.model_dump(exclude={"name", "kind", "calibration", "target_components"})
+    options = config.model_dump(
+        exclude={"name", "kind", "calibration", "target_space", "target_components"}
+    )
     options["cv"] = min(config.cv, n_groups)
     # Closed forms should not wait for torch.
     if config.kind == "contrastive":
@@ -325,11 +339,25 @@ def make_estimator(
     return MLPDecoder(**options, random_state=seed)
 
 
+def _target_space(
+    config: SingleConfig, targets: np.ndarray, stimulus_id: np.ndarray
+) -> TargetSpace | None:
+    """Fit the space that the decoder predicts in to the training rows of the fold."""
+    options = config.target_space
+    if options.method == "none":
+        return None
+    return fit_target_space(targets, stimulus_id, **options.model_dump())
+
+
 def _report(
-    estimator: Estimator, targets: np.ndarray, *, n_groups: int, gain: np.ndarray
+    estimator: Estimator,
+    held: np.ndarray,
+    targets: np.ndarray,
+    *,
+    n_groups: int,
+    gain: np.ndarray,
 ) -> dict[str, Any]:
     """Return what the fit found, JSON-able."""
-    held = estimator.out_of_fold_
     known = ~np.isnan(held).any(axis=1)
     residual = np.square(targets[known] - held[known]).sum()
     total = np.square(targets[known] - targets[known].mean(axis=0)).sum()

@@ -18,6 +18,7 @@ from braindecode_clip.decode.kinds import (
     closed_form_arrays,
     predict_closed_form,
 )
+from braindecode_clip.decode.targets import TargetSpace, restore_targets
 from braindecode_clip.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class FoldDecoder:
         lists. Contrastive: coef, intercept, alpha. Shared: coef, intercept, alpha
         (n_components,). MLP: means, scales and the parameters of every member. All but shared:
         out_of_fold (n, n_dims) and out_of_fold_rows (n,), predictions of training rows by models
-        that had not seen them. Ensemble: weights (n_members,), and the arrays of member i as
+        that had not seen them. Ensemble: also weights (n_members,), and the arrays of member i as
         ``i/name``. Of token targets (:mod:`braindecode_clip.decode.token_fit`), with n_tokens ·
         n_dims for n_dims: ridge as above without out_of_fold, and with coef (n_kept, n_tokens,
         n_dims) where it was asked for; contrastive and MLP predict coordinates, with token_mix
@@ -185,6 +186,8 @@ def predict_samples(
         from braindecode_clip.decode.mlp import predict_from_arrays
 
         raw = predict_from_arrays(arrays, X)
+    if "target_basis" in arrays:
+        raw = restore_targets(raw, arrays["target_basis"], arrays["target_mean"])
     if transductive:
         raw = standardise(raw)
     return apply_calibration(raw, decoder.gain, decoder.offset)
@@ -205,6 +208,14 @@ def _predict_members(decoder: FoldDecoder, X: np.ndarray) -> np.ndarray:
         weight = decoder.array("weights")[i]
         total = total + weight * predict_samples(alone, X, kind=member["kind"])
     return np.asarray(total)
+
+
+def space_arrays(space: TargetSpace) -> tuple[NamedArray, ...]:
+    """Return what leads from the components that a decoder predicts back to its targets."""
+    return (
+        NamedArray("target_basis", space.backward.astype(np.float32)),
+        NamedArray("target_mean", space.mean.astype(np.float32)),
+    )
 
 
 def held_out_arrays(out_of_fold: np.ndarray) -> tuple[NamedArray, ...]:

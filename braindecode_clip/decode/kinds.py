@@ -49,7 +49,7 @@ def closed_form_estimator(
         For the kind "banded".
     """
     grid = config.alphas
-    left_out = {"name", "kind", "calibration", "bands", "weight_by_repeats"}
+    left_out = {"name", "kind", "calibration", "bands", "weight_by_repeats", "target_space"}
     options = config.model_dump(exclude=left_out)
     options |= {
         "alphas": np.geomspace(grid.low, grid.high, grid.count),

@@ -69,6 +69,14 @@ def design_notes(
             "other arrangement of them."
         )
     for retrieval in retrievals:
+        if retrieval.info.get("transductive"):
+            notes.append(
+                f"gallery {retrieval.info.get('gallery', '')}, {retrieval.direction}: "
+                f"transductive. The correction for hubs ({retrieval.info['correction']}) was "
+                "estimated from the test set, so a trial's score depends on the other test trials."
+            )
+        if "candidate_sets" in retrieval.info:
+            notes.append(_sets_note(retrieval))
         n_same = int(retrieval.info.get("n_duplicates", 0))
         if n_same:
             notes.append(
@@ -76,6 +84,18 @@ def design_notes(
                 "vector as another one. They tie, so none of them can have rank 1."
             )
     return notes
+
+
+def _sets_note(retrieval: Retrieval) -> str:
+    facts, n = retrieval.info["candidate_sets"], len(retrieval.queries)
+    limit = facts["max_size"]
+    answered = "" if limit is None else f" {facts['answered']:.0%} of them have at most {limit}."
+    return (
+        f"gallery {retrieval.info.get('gallery', '')}: candidate sets made to hold the true "
+        f"stimulus for {facts['coverage']:.0%} of the samples, calibrated on held-out training "
+        f"predictions, hold it for {facts['covered']:.0%} of {n}; the median set has "
+        f"{facts['median_size']:g} of {len(retrieval.gallery_ids)} candidates.{answered}"
+    )
 
 
 def null_note(rows: Sequence[dict[str, Any]]) -> list[str]:

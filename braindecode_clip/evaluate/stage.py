@@ -87,6 +87,8 @@ def evaluate(
     design = Design.of(predictions)
     gallery = str(retrievals[0].info.get("gallery", "")) if retrievals else ""
     labels = {name: predictions.info.get(name, "") for name in LABELS} | {"gallery": gallery}
+    if retrievals and "correction" in retrievals[0].info:
+        labels["correction"] = retrievals[0].info["correction"]
     streams = rng.spawn(len(DIRECTIONS) + 1)
     parts = [
         _identify(item, design, options, streams[DIRECTIONS.index(item.direction)], labels)

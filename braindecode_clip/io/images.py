@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +22,83 @@ def write_png(path: str | Path, picture: Image.Image) -> None:
 
 
 def read_picture(path: str | Path) -> Image.Image:
-    """Read a picture as RGB; a missing or damaged file is a :class:`DataError`."""
+    """Read a picture as RGB; a missing or damaged file is a :class:`DataError`.
+
+    What is transparent becomes white.
+    """
     if not Path(path).is_file():
         raise DataError(f"{path}: no such picture.")
     try:
         with Image.open(path) as picture:
-            return picture.convert("RGB")
+            return opaque(picture)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(
             f"{path}: is no readable picture ({error}). Fetch or write it again."
         ) from error
+
+
+def opaque(picture: Image.Image) -> Image.Image:
+    """Return a picture as RGB; what is transparent becomes white, and not what it hides."""
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    layer = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+
+
+def picture_source(
+    picture: str | Path | Image.Image,
+) -> tuple[str, Callable[[], Image.Image]]:
+    """Return what names a picture's content, and what decodes it.
+
+    A file is read once, at the call, and decoded only if the decoder is called. Safe in
+    threads: Pillow lets other threads run while it decodes.
+
+    Returns
+    -------
+    str
+        sha256, as hex, of a file's bytes, or of an open picture's size and RGB pixels.
+    callable
+        Returns the picture as RGB; raises :class:`DataError` with the reason where the
+        content is no whole picture.
+
+    Raises
+    ------
+    DataError
+        There is no such file, or it cannot be read.
+    """
+    if isinstance(picture, Image.Image):
+        rgb = opaque(picture)
+        return hashlib.sha256(repr(rgb.size).encode() + rgb.tobytes()).hexdigest(), lambda: rgb
+    try:
+        content = Path(picture).read_bytes()
+    except FileNotFoundError as error:
+        raise DataError("no such file") from error
+    except OSError as error:
+        raise DataError(error.strerror or str(error)) from error
+    return hashlib.sha256(content).hexdigest(), lambda: decode_rgb(content)
+
+
+def decode_rgb(content: bytes) -> Image.Image:
+    """Decode the bytes of a picture file, in full, as RGB.
+
+    Raises
+    ------
+    DataError
+        The content is empty, no picture, cut off or damaged; the message is the reason alone.
+    """
+    if not content:
+        raise DataError("the file is empty")
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            picture.load()
+            # "opaque" would copy a picture that is RGB already.
+            is_plain = picture.mode == "RGB" and not picture.has_transparency_data
+            return picture if is_plain else opaque(picture)
+    except UnidentifiedImageError as error:
+        raise DataError("is no picture of a known format") from error
+    except Exception as error:
+        # Pillow's decoders raise a dozen types on damaged files, struct.error among them.
+        raise DataError(f"cannot be decoded ({type(error).__name__}: {error})") from error
 
 
 def read_rgb(paths: Sequence[str | Path]) -> np.ndarray:

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from braindecode_clip import __version__
 from braindecode_clip.artifacts import Retrieval
@@ -17,6 +15,7 @@ from braindecode_clip.report import decoding, maps, quality, records, sections, 
 from braindecode_clip.report.content import CONDITION, Inputs
 from braindecode_clip.report.examples import Example, choose_examples, confusion
 from braindecode_clip.report.headline import headlines
+from braindecode_clip.report.layout import render
 from braindecode_clip.report.methods import methods_text
 from braindecode_clip.report.numbers import THIN, count, decimal
 from braindecode_clip.report.pictures import Picture, embed_pictures
@@ -94,21 +93,7 @@ def build_page(inputs: Inputs) -> str:
         for part, short, needs in _PARTS
         if needs is None or context[needs]
     ]
-    return _render(context)
-
-
-def _render(context: Mapping[str, Any]) -> str:
-    environment = Environment(
-        loader=PackageLoader("braindecode_clip.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    source, _, _ = environment.loader.get_source(environment, "style.css")  # type: ignore[union-attr]
-    # Our own style sheet, not user text.
-    page = environment.get_template("page.html.j2").render(css=Markup(source), **context)
-    return page + "\n"
+    return render("page.html.j2", context, styles=("style.css",))
 
 
 def _overview(order: Order) -> str:

@@ -20,7 +20,11 @@ from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.config.voxels import SplitConfig
 from braindecode_clip.report.content import Counts, Inputs
 from braindecode_clip.report.methods_betas import betas_sentences
-from braindecode_clip.report.methods_decode import describe_linear, describe_measures
+from braindecode_clip.report.methods_decode import (
+    describe_linear,
+    describe_measures,
+    describe_target_space,
+)
 from braindecode_clip.report.numbers import THIN, count, percent, plain
 from braindecode_clip.report.results import Order
 from braindecode_clip.report.sources import Citations
@@ -257,11 +261,14 @@ def _targets(encoder: EncoderConfig, cite: Citations) -> str:
     maker = {
         "scenes": "the small CLIP model that ships with the package",
         "open_clip": f"{encoder.model} ({encoder.pretrained or 'weights from a file'})",
+        "hub": f"{encoder.model} (Hugging Face)",
         "local": "a CLIP model from a local directory",
+        "timm": f"{encoder.model} (timm)",
+        "sentence_transformers": f"{encoder.model} (sentence-transformers)",
         "precomputed": "a file of vectors that were computed beforehand",
     }[encoder.kind]
     through = f" through open_clip {cite('openclip')}" if encoder.kind == "open_clip" else ""
-    of = {"image": "pictures", "text": "texts"}[encoder.modality]
+    of = {"image": "pictures", "text": "texts", "both": "pictures and captions"}[encoder.modality]
     source = f" ({encoder.source})" if encoder.source else ""
     if encoder.targets != "pooled":
         return (
@@ -271,17 +278,18 @@ def _targets(encoder: EncoderConfig, cite: Citations) -> str:
             "and MLP decoders predicted them by their principal components over the training "
             "pictures."
         )
-    return (
-        f"Targets {encoder.name} are CLIP embeddings {cite('clip')} of the {of} from {maker}"
-        f"{through}{source}, scaled to unit norm."
-    )
+    one_tower = encoder.kind in ("timm", "sentence_transformers")
+    what = "embeddings" if one_tower else f"CLIP embeddings {cite('clip')}"
+    scaled = ", scaled to unit norm" if encoder.unit_norm else ", with the lengths that they have"
+    return f"Targets {encoder.name} are {what} of the {of} from {maker}{through}{source}{scaled}."
 
 
 def _decoders(study: StudyConfig, cite: Citations) -> list[str]:
     sentences = []
     for decoder in study.decoders:
         describe = _DESCRIBED.get(type(decoder), describe_linear)
-        sentences += [describe(decoder, cite), _CALIBRATIONS[decoder.calibration]]
+        sentences += [describe(decoder, cite), describe_target_space(decoder)]
+        sentences += [_CALIBRATIONS[decoder.calibration]]
     return [sentence for sentence in dict.fromkeys(sentences) if sentence]
 
 
@@ -364,9 +372,30 @@ _DESCRIBED: dict[type, Callable[..., str]] = {
 }
 
 
+def _corrections(inputs: Inputs) -> list[str]:
+    """Say for each gallery how it was corrected for hubs, and where that is transductive."""
+    found = {
+        str(item.info.get("gallery")): item.info
+        for item in inputs.retrievals
+        if "correction" in item.info
+    }
+    return [
+        f"In gallery {name} the similarities were corrected for hubs ({info['correction']}), "
+        f"estimated from {info['correction_statistics']}."
+        for name, info in found.items()
+    ]
+
+
+_KINDS = {
+    "cosine": "cosine similarity",
+    "correlation": "correlation",
+    "euclidean": "Euclidean nearness",
+}
+
+
 def _identification(inputs: Inputs, cite: Citations) -> list[str]:
     options = inputs.study.evaluate
-    kind = {"cosine": "cosine similarity"}.get(inputs.study.retrieve.similarity, "correlation")
+    kind = _KINDS[inputs.study.retrieve.similarity]
     sizes = _range(len(retrieval.gallery_ids) for retrieval in inputs.retrievals)
     drawn, moved = (
         " or ".join(dict.fromkeys(map(str, inputs.metrics[column])))
@@ -376,6 +405,7 @@ def _identification(inputs: Inputs, cite: Citations) -> list[str]:
         f"Candidates ({sizes} in a gallery) were ranked by their {kind} with the predicted "
         f"embedding {cite('kay')}; ties have their mean rank. Pairwise identification is the "
         f"share of distractors beaten {cite('kamitani')}.",
+        *_corrections(inputs),
         f"Intervals ({percent(options.confidence, digits=0)}) come from "
         f"{count(options.n_bootstrap)} bootstrap samples of {drawn} {cite('bootstrap')}.",
         f"One-sided p-values come from {count(options.n_permutations)} permutations of {moved} "

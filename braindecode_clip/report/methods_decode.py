@@ -8,9 +8,24 @@ from braindecode_clip.config.decode_linear import (
     PCARidgeConfig,
     ReducedRankConfig,
 )
+from braindecode_clip.config.decoders import AnyDecoderConfig
 from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.report.numbers import percent, plain
 from braindecode_clip.report.sources import Citations
+
+
+def describe_target_space(decoder: AnyDecoderConfig) -> str:
+    """Say that a decoder predicts principal components, or nothing."""
+    space = getattr(decoder, "target_space", None)
+    if space is None or space.method == "none":
+        return ""
+    kept = "all" if space.n_components is None else f"up to {space.n_components}"
+    scaled = ", divided by their standard deviations," if space.method == "whiten" else ""
+    return (
+        f"Decoder {decoder.name} predicts {kept} principal components of the embedding{scaled} "
+        "that were fitted to the training stimuli of each fold; predictions were mapped back to "
+        "the embedding before they were compared with the candidates."
+    )
 
 
 def describe_linear(

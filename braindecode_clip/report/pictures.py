@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from braindecode_clip.checks import Problems
+from braindecode_clip.io.images import opaque
 from braindecode_clip.logs import get_logger
 
 log = get_logger(__name__)
@@ -39,14 +40,14 @@ class Picture:
 
 
 def embed_pictures(
-    paths: Mapping[str, Path], *, longer_side_px: int, budget_mb: float
+    paths: Mapping[str, Path | Image.Image], *, longer_side_px: int, budget_mb: float
 ) -> dict[str, Picture]:
     """Read pictures, make them small, and encode each once.
 
     Parameters
     ----------
-    paths : mapping of str to Path
-        Stimulus id to file.
+    paths : mapping of str to Path or PIL image
+        Stimulus id to file or picture.
     longer_side_px : int
         Pictures are reduced to this size, never enlarged.
     budget_mb : float
@@ -65,9 +66,7 @@ def embed_pictures(
     originals: dict[str, Image.Image] = {}
     for name, path in paths.items():
         try:
-            with Image.open(path) as image:
-                image.thumbnail((longer_side_px, longer_side_px), Image.Resampling.LANCZOS)
-                originals[name] = image.convert("RGB")
+            originals[name] = open_small(path, longer_side_px)
         except FileNotFoundError:
             problems.add(f"{path}: the picture of stimulus '{name}' is missing.")
         except (UnidentifiedImageError, OSError) as error:
@@ -87,6 +86,23 @@ def embed_pictures(
         name: Picture(f"picture-{position}", uri, *shape)
         for position, (name, (uri, shape)) in enumerate(encoded.items())
     }
+
+
+def open_small(picture: Path | Image.Image, longer_side_px: int) -> Image.Image:
+    """Return a picture as RGB, reduced to ``longer_side_px``; what is transparent is white.
+
+    Raises
+    ------
+    OSError
+        The file is missing, cut off, or no picture.
+    """
+    if isinstance(picture, Image.Image):
+        image = picture.copy()
+    else:
+        with Image.open(picture) as image:
+            image.load()
+    image.thumbnail((longer_side_px, longer_side_px), Image.Resampling.LANCZOS)
+    return opaque(image)
 
 
 def _encode(image: Image.Image, longer_side_px: int) -> tuple[str, tuple[int, int]]:

@@ -65,6 +65,21 @@ def test_grey_and_transparent_pictures_are_read_as_rgb(model_directory, pictures
     np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_encoded_as_white(model_directory, tmp_path, mode):
+    """Black line art on transparent black, as drawing programs save it, is not black all over."""
+    encoder = load_encoder(str(model_directory), device="cpu")
+    drawing = Image.new("RGBA", (40, 40), (0, 0, 0, 0))
+    drawing.paste((0, 0, 0, 255), (10, 5, 20, 35))
+    drawing = drawing.convert("LA").convert(mode) if mode != "P" else drawing.quantize(4)
+    on_white = np.full((40, 40, 3), 255, dtype=np.uint8)
+    on_white[5:35, 10:20] = 0
+    drawing.save(tmp_path / "x.png")
+    found = encoder.encode_image([drawing, tmp_path / "x.png"])
+    white = Image.fromarray(on_white)
+    np.testing.assert_array_equal(found, encoder.encode_image([white, white]))
+
+
 def test_every_unreadable_picture_is_listed(model_directory, pictures, tmp_path):
     encoder = load_encoder(str(model_directory), device="cpu")
     pictures[1].save(tmp_path / "good.png")

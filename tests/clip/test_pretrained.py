@@ -62,6 +62,8 @@ def test_the_tag_settles_activation_and_preprocessing(tmp_path):
     plain = resolve("ViT-B-32", "laion2b_s34b_b79k", weights=file)
     assert (quick.quick_gelu, plain.quick_gelu) == (True, False)
     assert resolve("ViT-B-32-quickgelu", "openai", weights=file).quick_gelu
+    # Its tag is silent, its only config is not.
+    assert resolve("roberta-ViT-B-32", "laion2b_s12b_b32k", weights=file).quick_gelu
     half = resolve("ViT-L-14", "laion2b_s32b_b82k", weights=file)
     assert tuple(half.preprocess["mean"]) == (0.5, 0.5, 0.5)
 
@@ -90,7 +92,7 @@ def test_a_bare_file_must_say_its_activation_where_both_exist(tmp_path):
 @pytest.mark.slow
 def test_weights_from_a_file_load_with_the_tags_activation(checkpoint):
     encoder = load_encoder("RN50", "openai", weights=checkpoint, device="cpu")
-    kinds = {type(module).__name__ for module in encoder._model.modules()}
+    kinds = {type(module).__name__ for module in encoder.model.modules()}
     assert "QuickGELU" in kinds
     assert encoder.fingerprint["quick_gelu"] is True
     assert encoder.encode_text(["a dog"]).shape == (1, 1024)
@@ -99,7 +101,7 @@ def test_weights_from_a_file_load_with_the_tags_activation(checkpoint):
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path):
     file = tmp_path / "w.safetensors"
     file.write_bytes(b"no tensors at all")
-    with pytest.raises(DataError, match=r"w\.safetensors: cannot be loaded as ViT-S"):
+    with pytest.raises(DataError, match=r"w\.safetensors: cannot be read as a checkpoint"):
         load_encoder("ViT-S-32-alt", str(file), device="cpu")
 
 
@@ -121,3 +123,16 @@ def test_root_logger_stays_as_it_was():
     with quiet_open_clip():
         logging.warning("unheard")
     assert (root.handlers, root.filters) == before
+
+
+@pytest.mark.parametrize("model", ["ViT-B-32", "ViT-L-14", "ViT-H-14", "MobileCLIP-S2"])
+def test_every_tag_takes_activation_and_preprocessing_from_its_own_config(model, tmp_path):
+    open_clip = import_open_clip()
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"")
+    for tag in open_clip.list_pretrained_tags_by_model(model):
+        source = resolve(model, tag, weights=file)
+        settings = open_clip.get_pretrained_cfg(model, tag)
+        assert source.quick_gelu is bool(settings.get("quick_gelu"))
+        for key in ("mean", "std", "interpolation", "resize_mode"):
+            assert source.preprocess[key] == settings[key]

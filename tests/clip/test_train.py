@@ -179,7 +179,7 @@ def test_exported_models_come_back_to_the_bit(start, tmp_path, tiny_recipe):
     trainer.run()
     trainer.export(tmp_path / "model")
     encoder = load_encoder(str(tmp_path / "model"), device="cpu")
-    loaded = encoder._model.state_dict()
+    loaded = encoder.model.state_dict()
     for name, value in trainer.model.state_dict().items():
         assert torch.equal(value, loaded[name]), name
     recipe = yaml.safe_load((tmp_path / "model" / "recipe.yaml").read_text(encoding="utf-8"))

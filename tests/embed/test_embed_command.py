@@ -38,7 +38,8 @@ def test_embedded_model_with_cache(stimuli, tmp_path):
     cache = tmp_path / "cache"
     assert embed(tmp_path / "plain.h5", options, *table) == 0
     assert embed(tmp_path / "first.h5", options, *table, "--cache", cache) == 0
-    (stored,) = cache.iterdir()
+    (folder,) = cache.iterdir()
+    (stored,) = folder.iterdir()
     with np.load(stored, allow_pickle=False) as content:
         assert len(content["keys"]) == 6
     before = stored.stat().st_mtime_ns
@@ -54,8 +55,11 @@ def test_embedded_model_with_cache(stimuli, tmp_path):
     provenance = read_provenance(tmp_path / "plain.h5")
     assert provenance["options"]["kind"] == "scenes"
     assert "stimuli.tsv" in provenance["inputs"]
+    assert (tmp_path / "plain.h5").read_bytes() == (tmp_path / "second.h5").read_bytes()
+    assert not list(tmp_path.glob(".*"))
     stored.write_bytes(b"damaged")
     assert embed(tmp_path / "third.h5", options, *table, "--cache", cache) == 0
+    assert (tmp_path / "third.h5").read_bytes() == (tmp_path / "plain.h5").read_bytes()
 
 
 def test_captions_have_the_same_fingerprint_as_pictures(stimuli, tmp_path):
@@ -156,3 +160,113 @@ def test_options_survive_the_way_through_json():
     config = EncoderConfig(name="b32", kind="open_clip", model="ViT-B-32", pretrained="openai")
     text = json.loads(config.model_dump_json())
     assert parse_section(EncoderConfig, text, where="json") == config
+
+
+@pytest.fixture
+def local_model(tmp_path):
+    """A vision transformer small enough for tests, in the directory form of open_clip."""
+    from braindecode_clip.clip.models import build_model, save_model
+    from braindecode_clip.clip.tokenizers import WordTokenizer
+    from braindecode_clip.config.clip import ClipRecipe
+
+    recipe = ClipRecipe.model_validate(
+        {
+            "name": "tiny",
+            "seed": 5,
+            "model": {
+                "embed_dim": 16,
+                "vision_cfg": {
+                    "layers": 2,
+                    "width": 64,
+                    "head_width": 32,
+                    "patch_size": 8,
+                    "image_size": 32,
+                },
+                "text_cfg": {"context_length": 7, "width": 32, "heads": 2, "layers": 1},
+            },
+            "training": {"epochs": 1, "batch_size": 2},
+        }
+    )
+    tokenizer = WordTokenizer(["a", "small", "red", "circle"], context_length=7)
+    folder = tmp_path / "models" / "tiny"
+    save_model(folder, build_model(recipe, tokenizer), recipe=recipe, tokenizer=tokenizer)
+    return folder
+
+
+def test_precision_is_part_of_the_fingerprint_and_of_the_cache(stimuli, local_model, tmp_path):
+    found = {}
+    for precision in ("fp32", "bf16"):
+        for modality in ("image", "text"):
+            out = tmp_path / f"{precision}-{modality}.h5"
+            options = {
+                "name": "x",
+                "kind": "local",
+                "model": str(local_model),
+                "precision": precision,
+                "modality": modality,
+            }
+            more = ("--stimuli", stimuli, "--cache", tmp_path / "cache", "--threads", "2")
+            assert embed(out, options, *more) == 0
+            found[precision, modality] = load_artifact(out, Embeddings)
+    for precision, name in (("fp32", "float32"), ("bf16", "bfloat16")):
+        image, text = found[precision, "image"], found[precision, "text"]
+        assert image.fingerprint == text.fingerprint
+        assert image.fingerprint["precision"] == name
+    exact, lowered = found["fp32", "image"], found["bf16", "image"]
+    without = [
+        {k: v for k, v in e.fingerprint.items() if k != "precision"} for e in (exact, lowered)
+    ]
+    assert without[0] == without[1]
+    assert not np.array_equal(exact.vectors, lowered.vectors)
+    # Eight significant bits: each of 16 parts is off by 2^-9 of its size, a few layers on.
+    assert (exact.vectors * lowered.vectors).sum(axis=1).min() > 0.999
+    assert len(list((tmp_path / "cache").iterdir())) == 4
+
+
+@pytest.mark.parametrize(("threshold", "name"), [(0.99, "bfloat16"), (1.01, "float32")])
+def test_auto_looks_at_the_pictures_of_the_job(
+    stimuli, local_model, tmp_path, monkeypatch, caplog, threshold, name
+):
+    from braindecode_clip.clip import precision
+
+    monkeypatch.setattr("braindecode_clip.logs.set_up_logging", lambda **_: None)
+    monkeypatch.setattr("braindecode_clip.cli.main.set_up_logging", lambda **_: None)
+    caplog.set_level("INFO", "braindecode_clip")
+    monkeypatch.setattr(precision, "_is_native", lambda device: True)
+    monkeypatch.setattr(precision, "MIN_COSINE", threshold)
+    options = {"name": "x", "kind": "local", "model": str(local_model)}
+    assert embed(tmp_path / "a.h5", options, "--stimuli", stimuli) == 0
+    assert load_artifact(tmp_path / "a.h5", Embeddings).fingerprint["precision"] == name
+    # Four pictures and four texts that are always there, and all six of the job.
+    assert f"precision: {name}" in caplog.text and "on 14 probes" in caplog.text
+    # A damaged probe is no reason to stop there: it is named at the end.
+    (tmp_path / "0.png").write_bytes(b"")
+    caplog.clear()
+    assert embed(tmp_path / "b.h5", options, "--stimuli", stimuli) == 1
+    assert "on 13 probes" in caplog.text
+    assert not (tmp_path / "b.h5").exists()
+
+
+def test_the_shipped_model_is_always_float32(stimuli, tmp_path, monkeypatch):
+    from braindecode_clip.clip import precision
+
+    monkeypatch.setattr(precision, "_is_native", lambda device: True)
+    assert embed(tmp_path / "a.h5", {"name": "x"}, "--stimuli", stimuli) == 0
+    assert load_artifact(tmp_path / "a.h5", Embeddings).fingerprint["precision"] == "float32"
+    with pytest.raises(ConfigError, match="does not use 'precision'"):
+        parse_section(EncoderConfig, {"name": "x", "precision": "bf16"}, where="test")
+
+
+def test_threads_are_put_back_and_change_no_vector(stimuli, tmp_path):
+    import torch
+
+    before = torch.get_num_threads()
+    results = []
+    for threads in (1, 3):
+        out = tmp_path / f"{threads}.h5"
+        options = {"name": "x", "batch_size": 2}
+        assert embed(out, options, "--stimuli", stimuli, "--threads", threads) == 0
+        results.append(out.read_bytes())
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert results[0] == results[1]

@@ -137,7 +137,7 @@ def test_shapes_that_do_not_fit(first: tuple, second: tuple, words: str) -> None
 
 def test_other_kinds_and_dtypes_are_refused() -> None:
     with pytest.raises(ConfigError, match="expected one of"):
-        similarity_matrix(np.ones((1, 2)), np.ones((1, 2)), similarity="euclidean")
+        similarity_matrix(np.ones((1, 2)), np.ones((1, 2)), similarity="angular")
     with pytest.raises(DataError, match="dtype"):
         similarity_matrix(np.ones((1, 2), dtype=complex), np.ones((1, 2)))
 
@@ -149,3 +149,35 @@ def test_unit_rows_leaves_its_input_alone() -> None:
     assert np.array_equal(rows, before)
     np.testing.assert_allclose(np.linalg.norm(scaled, axis=1), 1, rtol=1e-14)
     np.testing.assert_allclose(scaled.sum(axis=1), 0, atol=1e-14)
+
+
+@pytest.mark.parametrize(("n", "m", "d"), [(7, 13, 5), (1, 2, 3), (40, 3, 129)])
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e9])
+def test_euclidean_is_minus_the_distance(n: int, m: int, d: int, scale: float) -> None:
+    queries, gallery = scale * vectors(20, n, d).astype(float), scale * vectors(21, m, d)
+    expected = -cdist(queries, gallery.astype(float))
+    result = similarity_matrix(queries, gallery, similarity="euclidean")
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+def test_euclidean_in_blocks_and_with_ties(monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = vectors(22, 9, 17)
+    gallery = np.repeat(vectors(23, 1, 17), 31, axis=0)
+    gallery[7] = queries[3]
+    table = similarity_matrix(queries, gallery, similarity="euclidean")
+    assert table[3, 7] == 0.0
+    assert (np.delete(table, 7, axis=1) == table[:, :1]).all()
+    monkeypatch.setattr(module, "BLOCK_NUMBERS", 17 * 5)
+    assert np.array_equal(similarity_matrix(queries, gallery, similarity="euclidean"), table)
+
+
+def test_euclidean_takes_vectors_without_a_direction_but_no_giants() -> None:
+    table = similarity_matrix(np.zeros((2, 3)), np.zeros((4, 3)), similarity="euclidean")
+    assert (table == 0).all()
+    with pytest.raises(DataError, match=r"numbers above 1e\+15, rows '1'"):
+        similarity_matrix(
+            np.ones((1, 2)), np.array([[1.0, 2.0], [1e16, 0.0]]), similarity="euclidean"
+        )
+    with pytest.raises(DataError, match="NaN"):
+        similarity_matrix(np.ones((1, 2)), np.full((1, 2), np.nan), similarity="euclidean")

@@ -10,7 +10,9 @@ from braindecode_clip.datasets.layout import (
     KEYS,
     MATRIX,
     RANKING,
+    SEARCH,
     TARGETS,
+    candidates_path,
     comparison_path,
     embeddings_path,
     label_stem,
@@ -86,6 +88,10 @@ SPLITS = {split.name: split for split in STUDY.splits}
 ENCODERS = {encoder.name: encoder for encoder in STUDY.encoders}
 DECODERS = {decoder.name: decoder for decoder in STUDY.decoders}
 GALLERIES = {gallery.name: gallery for gallery in STUDY.galleries}
+SEARCHES = {search.name: search for search in STUDY.searches}
+# Candidates from elsewhere, each encoded once for every encoder.
+WANTED = {f"gal-{name}": item.distractors for name, item in GALLERIES.items() if item.distractors}
+WANTED |= {f"search-{name}": item.candidates for name, item in SEARCHES.items() if item.candidates}
 ROOT = {
     "simulate": SIMULATED,
     "bids": STUDY.bids.root,
@@ -234,6 +240,40 @@ def simulated_files():
     }
 
 
+def candidate_files(candidates):
+    """The files that a set of candidates is read from."""
+    return [candidates.source, *optional(candidates.metadata)]
+
+
+def distractors_of(wildcards):
+    """The encoded distractors of a gallery, where it has any."""
+    if not GALLERIES[wildcards.gallery].distractors:
+        return []
+    wanted = f"gal-{wildcards.gallery}"
+    return [candidates_path(RESULTS, encoder=wildcards.encoder, wanted=wanted)]
+
+
+def searched(wildcards):
+    """The encoded candidates of an open search; the study's own where it names none."""
+    wanted = f"search-{wildcards.search}"
+    if wanted not in WANTED:
+        return embeddings_path(RESULTS, encoder=wildcards.encoder)
+    return candidates_path(RESULTS, encoder=wildcards.encoder, wanted=wanted)
+
+
+def training_of(wildcards, needed):
+    """The decoder and its voxels, where predictions of training samples are needed."""
+    if not needed:
+        return []
+    return [result(kind).format(**wildcards) for kind in ("decoder", "voxels")]
+
+
+def training_flags(paths):
+    """The decoder and its voxels as flags, where they are needed."""
+    flags = zip(("--decoder", "--voxels"), paths)
+    return " ".join(f"{flag} {shlex.quote(path)}" for flag, path in flags)
+
+
 REPORT = f"{RESULTS}/report/report.html"
 LABELS = dict(subject=SUBJECTS, roi=ROIS, split=SPLITS, encoder=ENCODERS, decoder=DECODERS)
 
@@ -257,6 +297,11 @@ def curves():
         return []
     shared = [name for name, item in DECODERS.items() if item.kind == "shared"]
     return expand(result("curve"), **{**LABELS, "decoder": shared})
+
+
+def searches():
+    """The tables of all open searches."""
+    return expand(result("nearest"), **LABELS, search=SEARCHES)
 
 
 def backgrounds():

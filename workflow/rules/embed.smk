@@ -12,6 +12,7 @@ rule embed:
         f"{BENCHMARKS}/embed/enc-{{encoder}}.tsv"
     conda:
         ENVIRONMENT
+    threads: workflow.cores
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=120,
@@ -22,4 +23,4 @@ rule embed:
         cache=f"{STUDY.results}/cache/embed",
     shell:
         "braindecode-clip embed {params.stimuli} --options {params.options:q}"
-        " --cache {params.cache:q} --out {output:q} > {log:q} 2>&1"
+        " --cache {params.cache:q} --threads {threads} --out {output:q} > {log:q} 2>&1"

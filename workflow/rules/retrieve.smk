@@ -2,6 +2,10 @@ rule retrieve:
     input:
         predictions=result("predictions"),
         embeddings=EMBEDDINGS,
+        distractors=distractors_of,
+        training=lambda wildcards: training_of(
+            wildcards, GALLERIES[wildcards.gallery].options(STUDY.retrieve).needs_training
+        ),
     output:
         retrieval=result("retrieval"),
         reversed_retrieval=result("reverse"),
@@ -18,8 +22,11 @@ rule retrieve:
         code=code("retrieve"),
         options=options(STUDY.retrieve),
         gallery=lambda wildcards: as_json(GALLERIES[wildcards.gallery]),
+        distractors=lambda wildcards, input: each("--distractors", input.distractors),
+        training=lambda wildcards, input: training_flags(input.training),
     shell:
         "braindecode-clip retrieve --predictions {input.predictions:q}"
         " --embeddings {input.embeddings:q} --gallery {params.gallery:q}"
-        " --options {params.options:q} --out {output.retrieval:q}"
+        " {params.distractors} {params.training} --options {params.options:q}"
+        " --out {output.retrieval:q}"
         " --out-reverse {output.reversed_retrieval:q} > {log:q} 2>&1"

@@ -7,73 +7,24 @@ that belong to another stimulus than the true one.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
-from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
+from braindecode_clip.artifacts import Embeddings, Gallery, Predictions, Retrieval
 from braindecode_clip.checks import Problems, differences, some
+from braindecode_clip.config.retrieve import CandidateSetsConfig, CorrectionConfig
 from braindecode_clip.errors import ConfigError, DataError
 from braindecode_clip.logs import get_logger
 from braindecode_clip.metrics import count_better, ranks
+from braindecode_clip.retrieve.calibration import add_candidate_sets
+from braindecode_clip.retrieve.correct import check_training, correct_table, describe
+from braindecode_clip.retrieve.pool import count_duplicates, make_pool
 from braindecode_clip.similarity import SimilarityKind, similarity_matrix
 
 Direction = Literal["brain_to_image", "image_to_brain"]
 logger = get_logger(__name__)
-
-#: Rows looked at together when duplicates are counted.
-ROWS_AT_ONCE = 64
-
-
-def gallery_ids(
-    predictions: Predictions,
-    embeddings: Embeddings,
-    *,
-    candidates: Literal["test", "all", "listed"] = "test",
-    ids: tuple[str, ...] | None = None,
-) -> np.ndarray:
-    """Choose the candidates.
-
-    Parameters
-    ----------
-    predictions : Predictions
-    embeddings : Embeddings
-    candidates : {"test", "all", "listed"}
-        "test": the stimuli of the test samples, sorted; "all": every stimulus with an
-        embedding, in its order; "listed": ``ids``, in their order.
-    ids : tuple of str, optional
-        For "listed".
-
-    Returns
-    -------
-    ndarray (n_gallery,) str
-
-    Raises
-    ------
-    DataError
-        The true stimulus of a test sample is not among the candidates, or a candidate has no
-        embedding.
-    """
-    shown = np.unique(predictions.stimulus_id.astype(str))
-    if candidates == "test":
-        chosen = shown
-    elif candidates == "all":
-        chosen = embeddings.ids.astype(str)
-    elif candidates == "listed":
-        chosen = np.asarray(ids or (), dtype=str)
-    else:
-        raise ConfigError(f"candidates: got {candidates!r}, expected test, all or listed.")
-    embeddings.rows(chosen)
-    missing = shown[~np.isin(shown, chosen)]
-    if len(missing):
-        raise DataError(
-            f"gallery: {len(missing)} of {len(shown)} stimuli of the test samples are not among "
-            f"the {len(chosen)} candidates: {some(missing.tolist())}. A true stimulus outside the "
-            "gallery can't be found: add them, or choose `candidates: test`."
-        )
-    return chosen
 
 
 def retrieve(
@@ -85,6 +36,10 @@ def retrieve(
     gallery: str = "",
     similarity: SimilarityKind = "cosine",
     n_top: int = 10,
+    distractors: Gallery | None = None,
+    correction: CorrectionConfig | None = None,
+    sets: CandidateSetsConfig | None = None,
+    training: Predictions | None = None,
 ) -> Retrieval:
     """Find the rank of the true candidate for every query.
 
@@ -103,10 +58,22 @@ def retrieve(
         with several, a picture's rank is the mean over its samples.
     gallery : str
         Label of the candidate set, kept in ``info``.
-    similarity : {"cosine", "correlation"}
+    similarity : {"cosine", "correlation", "euclidean"}
     n_top : int
         Best columns listed for each query (all of them when there are fewer); equal
         similarities stand in the order of the columns.
+    distractors : Gallery, optional
+        More candidates for "brain_to_image"; see :func:`braindecode_clip.retrieve.make_pool`.
+        "image_to_brain" ranks brain samples, of which there are no others.
+    correction : CorrectionConfig, optional
+        Taken off every candidate's similarity
+        (:func:`braindecode_clip.retrieve.hubness.hub_offsets`), fold by fold.
+    sets : CandidateSetsConfig, optional
+        For "brain_to_image": conformal sets of candidates, of uncorrected similarities
+        (:mod:`braindecode_clip.retrieve.candidate_sets`). ``queries`` gets set_size, in_set
+        (the true one is) and abstained, ``info`` candidate_sets.
+    training : Predictions, optional
+        Of training samples that were held out; for ``sets`` and corrections from "train".
 
     Returns
     -------
@@ -114,25 +81,38 @@ def retrieve(
         For "image_to_brain" ``gallery_ids`` and ``top_id`` name the stimulus of each sample,
         ``similarity`` has a row for each sample's picture, and ``true_index`` counts up.
         ``info`` has those of the predictions, and gallery, similarity, unit,
-        n_gallery and n_duplicates (candidates whose vector another candidate has too).
+        n_gallery and n_duplicates (candidates whose vector another candidate has too); with
+        a correction also correction, correction_statistics and transductive; with distractors
+        what became of them.
 
     Raises
     ------
     DataError
         Embeddings of another encoder, another number of dimensions, a repeated candidate, a
-        missing one, a prediction of zeros only.
+        missing one, a prediction of zeros only, training predictions that are missing or do not
+        belong to the test.
     """
     if direction not in get_args(Direction):
         raise ConfigError(f"direction: got {direction!r}, expected {get_args(Direction)}.")
     candidates = np.asarray(candidates).astype(str)
     _check(predictions, embeddings, candidates)
+    if predictions.vectors.ndim == 3 and (distractors or correction or sets):
+        raise ConfigError(
+            "retrieve: targets are tokens, which are ranked without distractors, hubness "
+            "corrections and candidate sets. Leave these out, or decode pooled vectors."
+        )
+    if sets is not None or (correction is not None and correction.statistics == "train"):
+        training = check_training(training, predictions, embeddings)
     stimuli = predictions.stimulus_id.astype(str)
-    vectors = embeddings.vectors[embeddings.rows(candidates)]
+    forth = direction == "brain_to_image"
+    pool = make_pool(
+        predictions, embeddings, candidates, distractors=distractors if forth else None
+    )
     column = {name: i for i, name in enumerate(candidates)}
     true_column = np.array([column[name] for name in stimuli], dtype=np.int64)
-    table = similarity_matrix(predictions.vectors, vectors, similarity=similarity)
-    if direction == "brain_to_image":
-        names, true_index = candidates, true_column
+    table = similarity_matrix(predictions.vectors, pool.vectors, similarity=similarity)
+    if forth:
+        names, true_index = pool.names, true_column
     else:
         table = np.ascontiguousarray(table.T[true_column])
         names, true_index = stimuli, np.arange(len(stimuli))
@@ -142,17 +122,42 @@ def retrieve(
         "similarity": similarity,
         "unit": predictions.unit,
         "n_gallery": len(names),
-        "n_duplicates": count_duplicates(vectors),
+        "n_duplicates": count_duplicates(pool.vectors),
+        **pool.facts,
+        **describe(correction),
     }
     if info["n_duplicates"]:
         logger.warning(
             "gallery %s: %d of %d candidates have the same vector as another one; they tie",
             gallery,
             info["n_duplicates"],
-            len(candidates),
+            len(pool.names),
+        )
+    extra: dict[str, np.ndarray] = {}
+    if sets is not None and training is not None and forth:
+        extra, info["candidate_sets"] = add_candidate_sets(
+            table, true_index, predictions, training, embeddings, sets=sets, similarity=similarity
+        )
+    if correction is not None:
+        table = correct_table(
+            table,
+            predictions,
+            embeddings,
+            pool.vectors if forth else embeddings.vectors[embeddings.rows(np.unique(stimuli))],
+            direction=direction,
+            correction=correction,
+            training=training,
+            similarity=similarity,
         )
     return _ranked(
-        predictions, table, names, true_index, direction=direction, n_top=n_top, info=info
+        predictions,
+        table,
+        names,
+        true_index,
+        direction=direction,
+        n_top=n_top,
+        info=info,
+        extra=extra,
     )
 
 
@@ -184,17 +189,6 @@ def _check(predictions: Predictions, embeddings: Embeddings, candidates: np.ndar
     problems.raise_if_any()
 
 
-def count_duplicates(vectors: np.ndarray) -> int:
-    """Count the rows that equal at least one other row, byte for byte."""
-    seen: dict[bytes, int] = {}
-    # Tokens may lie in a file: some rows at a time, and their digests instead of their bytes.
-    for start in range(0, len(vectors), ROWS_AT_ONCE):
-        for row in np.ascontiguousarray(vectors[start : start + ROWS_AT_ONCE]):
-            key = hashlib.blake2b(row.tobytes()).digest()
-            seen[key] = seen.get(key, 0) + 1
-    return sum(count for count in seen.values() if count > 1)
-
-
 def _ranked(
     predictions: Predictions,
     table: np.ndarray,
@@ -204,12 +198,18 @@ def _ranked(
     direction: str,
     n_top: int,
     info: dict[str, Any],
+    extra: dict[str, np.ndarray],
 ) -> Retrieval:
     stimuli = predictions.stimulus_id.astype(str)
-    distractors = names[None, :] != stimuli[:, None]
+    distractors = None
+    n_distractors = np.full(len(stimuli), len(names) - 1)
+    if direction == "image_to_brain":
+        # Other samples of the query's own picture neither help nor compete.
+        labels = np.unique(stimuli, return_inverse=True)[1]
+        distractors = labels[None, :] != labels[:, None]
+        n_distractors = np.count_nonzero(distractors, axis=1)
     n_better, n_tied = count_better(table, true_index, distractors=distractors)
     rank = ranks(n_better, n_tied)
-    n_distractors = np.count_nonzero(distractors, axis=1)
     if not n_distractors.all():
         raise DataError(
             "retrieve: all brain samples belong to one stimulus, so there is nothing to tell "
@@ -225,9 +225,10 @@ def _ranked(
             "n_beaten": n_distractors - (rank - 1.0),
             "n_distractors": n_distractors,
             "similarity": table[np.arange(len(table)), true_index],
+            **extra,
         }
     )
-    top = np.argsort(-table, axis=1, kind="stable")[:, :n_top]
+    top = top_columns(table, n_top)
     return Retrieval(
         direction=direction,
         queries=queries,
@@ -238,3 +239,16 @@ def _ranked(
         true_index=true_index,
         info=info,
     )
+
+
+def top_columns(table: np.ndarray, k: int) -> np.ndarray:
+    """Return the columns of the ``k`` largest of each row, equal ones in order; (n, k) int64."""
+    n_columns = table.shape[1]
+    k = min(k, n_columns)
+    top = np.empty((len(table), k), dtype=np.int64)
+    for row, values in enumerate(table):
+        # Sorting a million numbers for ten of them would take most of the stage's time.
+        border = np.partition(values, n_columns - k)[n_columns - k]
+        columns = np.flatnonzero(values >= border)
+        top[row] = columns[np.argsort(-values[columns], kind="stable")][:k]
+    return top
