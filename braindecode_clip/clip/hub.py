@@ -76,15 +76,21 @@ def snapshot(repository: str, *, weights: Sequence[str], label: str) -> Path:
     raise DataError(missing_repository(label, repository, weights))
 
 
-def missing_repository(label: str, repository: str, weights: Sequence[str] = ()) -> str:
-    """Say what to download where, and how the config then names it."""
-    files = f", with one of {', '.join(weights)}" if weights else ""
+def missing_repository(
+    label: str,
+    repository: str,
+    weights: Sequence[str] = (),
+    *,
+    then: str = "kind: local, model: /path/to/the/folder",
+) -> str:
+    """Say what to download where, and how the encoder's config then names the folder."""
+    files = f" (of the weights one of {', '.join(weights)} is enough)" if weights else ""
     return (
         f"{label}: is not on this machine and could not be downloaded. On a machine with network "
-        f"run `huggingface-cli download {repository}`{files}, and bring the folder "
+        f"run `hf download {repository}`, and bring the folder "
         f"{repository_folder(repository).name} of its cache to {cache_folder()} here; or bring "
-        f"all files of https://huggingface.co/{repository} into one folder here and name it in "
-        "the encoder's config: kind: local, model: /path/to/the/folder."
+        f"the files of https://huggingface.co/{repository}{files} into one folder here and name "
+        f"it in the encoder's config: {then}."
     )
 
 

@@ -150,10 +150,9 @@ def _built(name: str, device: torch.device, **options: Any) -> torch.nn.Module:
             raise
         if isinstance(error, RuntimeError) and "pip install transformers" in str(error):
             raise DataError(needs_extra(name, "transformers")) from error
+        where = "in a local model directory, hf_model_name of open_clip_config.json: the folder"
         raise DataError(
-            missing_repository(f"{name}: config.json of its text tower {text}", text)
-            + " A local model directory may instead give the folder's path as hf_model_name in "
-            "its open_clip_config.json."
+            missing_repository(f"{name}: config.json of its text tower {text}", text, then=where)
         ) from error
 
 
@@ -187,9 +186,9 @@ def _tokenizer(name: str, config: dict[str, Any], folder: Path | None, *, label:
                 f"{folder}: no tokenizer can be read from it ({type(error).__name__}: {error}). "
                 f"It needs the files of the tokenizer {source}, such as tokenizer.json."
             ) from error
+        then = "tokenizer: /path/to/the/folder"
         raise DataError(
-            missing_repository(f"{label}: its tokenizer {source}", str(source))
-            + " Or bring its files into a folder and set tokenizer: /path/to/the/folder."
+            missing_repository(f"{label}: its tokenizer {source}", str(source), then=then)
         ) from error
 
 

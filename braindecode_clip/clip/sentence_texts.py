@@ -89,7 +89,9 @@ def sentence_parts(name: str, request: Request) -> Parts:
                 f"{str(error).splitlines()[0]}). It needs config.json, weights and the "
                 "tokenizer's files; fetch them from the model's source."
             ) from error
-        raise DataError(missing_repository(f"sentence-transformers:{name}", name)) from error
+        then = "kind: sentence_transformers, model: /path/to/the/folder"
+        label = f"sentence-transformers:{name}"
+        raise DataError(missing_repository(label, name, then=then)) from error
     if not directory.is_dir():
         snapshots = sorted(repository_folder(name).glob("snapshots/*/"))
         directory = max(snapshots, key=lambda path: path.stat().st_mtime)

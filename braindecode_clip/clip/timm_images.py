@@ -118,8 +118,12 @@ def _downloaded(name: str) -> Path:
         except Exception:
             continue
     raise DataError(
-        missing_repository(f"timm:{name}", repository, _WEIGHTS)
-        + f" Or bring the weights alone: kind: timm, model: {name}, weights: /path/to/the/file."
+        missing_repository(
+            f"timm:{name}",
+            repository,
+            _WEIGHTS,
+            then=f"kind: timm, model: {name}, weights: /path/to/the/file",
+        )
     )
 
 

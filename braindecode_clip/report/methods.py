@@ -13,7 +13,6 @@ from braindecode_clip.config.decode import (
     RidgeConfig,
     SharedConfig,
 )
-from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.preprocess import CensorConfig, PreprocessConfig, StrategyConfig
 from braindecode_clip.config.realign import RealignConfig
 from braindecode_clip.config.study import StudyConfig
@@ -25,6 +24,7 @@ from braindecode_clip.report.methods_decode import (
     describe_measures,
     describe_target_space,
 )
+from braindecode_clip.report.methods_targets import describe_targets
 from braindecode_clip.report.numbers import THIN, count, percent, plain
 from braindecode_clip.report.results import Order
 from braindecode_clip.report.sources import Citations
@@ -75,7 +75,7 @@ def methods_text(inputs: Inputs, order: Order) -> Methods:
             *betas_sentences(study.betas, cite, by_stimulus=_splits_by_stimulus(study)),
         ],
         _voxels(inputs, cite),
-        [_targets(encoder, cite) for encoder in study.encoders] + _decoders(study, cite),
+        [describe_targets(encoder, cite) for encoder in study.encoders] + _decoders(study, cite),
         _identification(inputs, cite) + describe_measures(study, cite),
         [
             f"All steps ran in braindecode_clip {__version__} as a Snakemake workflow "
@@ -242,46 +242,6 @@ def _split(split: SplitConfig, counts: Iterable[Counts]) -> str:
         f"{_range(n for item in own for n in item.n_train)} training rows and "
         f"{_range(n for item in own for n in item.n_test)} test rows in each)."
     )
-
-
-def describe_tokens(encoder: EncoderConfig) -> str:
-    """Name the hidden states of a vision transformer that are targets."""
-    last = encoder.targets == "tokens"
-    projected = last if encoder.token_projection is None else encoder.token_projection
-    parts = [
-        "the hidden states of the last block" + ("" if last else " but one"),
-        "layer-normed" if last or projected else "",
-        "projected to the shared space" if projected else "",
-        "" if encoder.class_token else "without the class token",
-    ]
-    return ", ".join(part for part in parts if part)
-
-
-def _targets(encoder: EncoderConfig, cite: Citations) -> str:
-    maker = {
-        "scenes": "the small CLIP model that ships with the package",
-        "open_clip": f"{encoder.model} ({encoder.pretrained or 'weights from a file'})",
-        "hub": f"{encoder.model} (Hugging Face)",
-        "local": "a CLIP model from a local directory",
-        "timm": f"{encoder.model} (timm)",
-        "sentence_transformers": f"{encoder.model} (sentence-transformers)",
-        "precomputed": "a file of vectors that were computed beforehand",
-    }[encoder.kind]
-    through = f" through open_clip {cite('openclip')}" if encoder.kind == "open_clip" else ""
-    of = {"image": "pictures", "text": "texts", "both": "pictures and captions"}[encoder.modality]
-    source = f" ({encoder.source})" if encoder.source else ""
-    if encoder.targets != "pooled":
-        return (
-            f"Targets {encoder.name} are {describe_tokens(encoder)} of the {of} from {maker}"
-            f"{through} {cite('clip')}, as {cite('mindeye')} decode tokens; those of a picture "
-            "have a root mean square norm of 1 and were compared laid end to end. Contrastive "
-            "and MLP decoders predicted them by their principal components over the training "
-            "pictures."
-        )
-    one_tower = encoder.kind in ("timm", "sentence_transformers")
-    what = "embeddings" if one_tower else f"CLIP embeddings {cite('clip')}"
-    scaled = ", scaled to unit norm" if encoder.unit_norm else ", with the lengths that they have"
-    return f"Targets {encoder.name} are {what} of the {of} from {maker}{through}{source}{scaled}."
 
 
 def _decoders(study: StudyConfig, cite: Citations) -> list[str]:
