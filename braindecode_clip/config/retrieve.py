@@ -30,7 +30,7 @@ class CorrectionConfig(Section):
     )
     k: int = Field(10, ge=1, description="csls: nearest references of a candidate.")
     temperature: float = Field(
-        0.05,
+        0.02,
         gt=0,
         description="inverted_softmax, sinkhorn: in units of the similarity; small ones look at "
         "the nearest references alone.",

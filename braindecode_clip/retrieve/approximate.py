@@ -19,8 +19,9 @@ from braindecode_clip.similarity import SimilarityKind, check_vectors, prepared_
 
 IndexKind = Literal["flat", "ivf", "hnsw"]
 
-#: Below this an exact search of 1000 queries takes a few seconds, less than building an index.
-WORTH_INDEXING = 200_000
+#: Below this an exact search of ten thousand predictions takes less CPU time than building an
+#: index of the same candidates (benchmarks/retrieval.py).
+WORTH_INDEXING = 1_000_000
 #: Candidates from which the cells are learned, for each cell.
 POINTS_PER_CELL = 64
 

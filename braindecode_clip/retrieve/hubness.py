@@ -52,7 +52,7 @@ def hub_offsets(
     method: Correction,
     similarity: SimilarityKind = "cosine",
     k: int = 10,
-    temperature: float = 0.05,
+    temperature: float = 0.02,
 ) -> np.ndarray:
     """Estimate what is taken off the similarity of every candidate.
 

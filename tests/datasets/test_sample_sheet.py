@@ -123,7 +123,14 @@ def test_empty_folder(tmp_path: Path) -> None:
 
 
 def test_result_names() -> None:
-    labels = {"roi": "V1", "split": "s", "encoder": "e", "decoder": "d", "gallery": "g"}
+    labels = {
+        "roi": "V1",
+        "split": "s",
+        "encoder": "e",
+        "decoder": "d",
+        "gallery": "g",
+        "search": "words",
+    }
     paths = {result_path("r", kind, subject="01", **labels) for kind in ENDINGS}
     assert len(paths) == len(ENDINGS)
     assert "r/voxels/sub-01/sub-01_roi-V1_split-s_voxels.h5" in paths
