@@ -194,14 +194,19 @@ def check_groups(fold: Fold, unit: str) -> tuple[np.ndarray | None, int]:
     return groups, n_groups
 
 
-def check_inputs(voxels: VoxelSet, embeddings: Embeddings) -> None:
-    """Refuse tokens, stimuli without an embedding, and test stimuli that were trained on."""
+def refuse_tokens(embeddings: Embeddings) -> None:
+    """Refuse embeddings of several vectors a stimulus."""
     if embeddings.has_tokens:
         raise DataError(
             f"the embeddings are tokens ({' x '.join(map(str, embeddings.vectors.shape[1:]))} a "
             "stimulus), which are decoded by `decode` with kind ridge, contrastive or mlp alone. "
             "Pass embeddings of 'targets: pooled'."
         )
+
+
+def check_inputs(voxels: VoxelSet, embeddings: Embeddings) -> None:
+    """Refuse tokens, stimuli without an embedding, and test stimuli that were trained on."""
+    refuse_tokens(embeddings)
     shown = np.concatenate(
         [part.stimulus_id for fold in voxels.folds for part in (fold.train, fold.test)]
     )

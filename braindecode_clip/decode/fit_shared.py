@@ -10,7 +10,7 @@ from braindecode_clip.artifacts import Embeddings, Fold, Predictions, VoxelSet
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.config.decode import SharedConfig
 from braindecode_clip.decode.calibrate import fit_calibration
-from braindecode_clip.decode.fit import apply_decoder, inner_groups
+from braindecode_clip.decode.fit import apply_decoder, inner_groups, refuse_tokens
 from braindecode_clip.decode.fitted import FittedDecoder, FoldDecoder, NamedArray
 from braindecode_clip.decode.shared import SharedDecoder, learn_space
 from braindecode_clip.errors import DataError, LeakageError
@@ -74,6 +74,7 @@ def decode_new_subject(
     encoder: str = "",
 ) -> tuple[Predictions, FittedDecoder]:
     """Fit a decoder for one subject with the help of others; see :func:`decode_shared`."""
+    refuse_tokens(embeddings)
     voxel_sets = [voxels, *others]
     check_sets(voxel_sets)
     shown = [part.stimulus_id for s in voxel_sets for f in s.folds for part in (f.train, f.test)]

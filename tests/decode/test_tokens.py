@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from braindecode_clip.artifacts import TokenRows
-from braindecode_clip.config.decode import ContrastiveConfig, MLPConfig, RidgeConfig
+from braindecode_clip.config.decode import ContrastiveConfig, MLPConfig, RidgeConfig, SharedConfig
 from braindecode_clip.config.decode_linear import KernelRidgeConfig
 from braindecode_clip.decode import decode, decode_shared, fit_calibration, predict_samples
 from braindecode_clip.decode import ridge as ridge_module
@@ -248,4 +248,5 @@ def test_what_cannot_be_decoded_is_refused(voxels, tokens, toy, make_voxel_set):
     other = dataclasses.replace(tokens, fingerprint={"name": "other"})
     with pytest.raises(DataError, match="another encoder"):
         apply_tokens(light, voxels, other)
-    assert callable(decode_shared)
+    with pytest.raises(DataError, match=r"tokens \(5 x 7"):
+        decode_shared([voxels, voxels], tokens, config=SharedConfig())
