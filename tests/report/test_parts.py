@@ -319,7 +319,7 @@ def test_legend_names_series_that_the_first_panel_lacks():
 )
 def test_tokens_are_described(options, text):
     from braindecode_clip.config.embed import EncoderConfig
-    from braindecode_clip.report.methods import describe_tokens
+    from braindecode_clip.report.methods_targets import describe_tokens
 
     given = {"name": "vit", "kind": "local", "model": "m", "targets": "tokens"} | options
     assert describe_tokens(EncoderConfig(**given)) == text
