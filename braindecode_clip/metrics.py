@@ -228,7 +228,7 @@ def _log_choose(n: np.ndarray, k: int) -> np.ndarray:
     return np.where(possible, value, -np.inf)
 
 
-def wilson(share: float, n: int, *, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(share: float, n: float, *, confidence: float = 0.95) -> tuple[float, float]:
     r"""Return Wilson's score interval of a proportion.
 
     .. math:: \left(\hat p + \frac{z^2}{2n} \pm z \sqrt{\frac{\hat p (1 - \hat p)}{n}
@@ -241,8 +241,8 @@ def wilson(share: float, n: int, *, confidence: float = 0.95) -> tuple[float, fl
     ----------
     share : float
         The proportion, 0 to 1; what rounding puts beyond counts as the limit.
-    n : int
-        From 1.
+    n : float
+        From 1; an effective number may be fractional.
     confidence : float, default 0.95
         Above 0 and below 1.
 

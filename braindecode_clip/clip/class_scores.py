@@ -10,7 +10,8 @@ from scipy.special import digamma
 from scipy.stats import hypergeom
 
 from braindecode_clip.checks import Problems, some
-from braindecode_clip.clip.zero_shot import true_ranks, wilson_interval
+from braindecode_clip.clip.zero_shot import true_ranks
+from braindecode_clip.metrics import wilson
 
 #: Bootstrap weights held at a time: 2**22 float64 are 32 MiB.
 _WEIGHTS_AT_ONCE = 2**22
@@ -99,7 +100,7 @@ def score_table(
     rows = []
     for k in [k for k in ks if k < n_all]:
         hits = int((best <= k).sum())
-        low, high = wilson_interval(hits, n)
+        low, high = wilson(hits / n, n)
         chance = float(np.mean(_chance_any(n_true, n_all, k)))
         rows.append((f"top_{k}", hits / n, low, high, "wilson", chance))
         guess = np.where(is_true, np.minimum(1.0, k / (n_all - n_true + 1))[:, None], 0.0)
@@ -157,7 +158,7 @@ def class_table(
     for c, name in enumerate(classes):
         own, first = rank[is_true[:, c], c], chosen == c
         n, hits = len(own), int((own <= 1).sum())
-        low, high = wilson_interval(hits, n) if n else (np.nan, np.nan)
+        low, high = wilson(hits / n, n) if n else (np.nan, np.nan)
         weights = np.ones((1, len(similarity)))
         found = _weighted_precision(similarity[:, c], is_true[:, c])(weights)[0] if n else np.nan
         rows.append(
@@ -310,4 +311,4 @@ def _percentiles(value: float, draws: np.ndarray, n_effective: float) -> tuple[f
     if len(draws) and np.ptp(draws) > 1e-12:
         low, high = np.quantile(draws, [0.025, 0.975])
         return float(min(low, value)), float(max(high, value)), "bootstrap"
-    return *wilson_interval(value * n_effective, n_effective), "wilson"
+    return *wilson(value, n_effective), "wilson"

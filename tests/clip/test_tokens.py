@@ -32,7 +32,7 @@ def scaled(tokens):
 
 def block_outputs(encoder, pictures):
     """Hidden states (n, n_tokens, width) after every block, by hooks on the blocks."""
-    tower, found = encoder._model.visual, []
+    tower, found = encoder.model.visual, []
     hooks = [
         block.register_forward_hook(lambda module, inputs, output: found.append(output))
         for block in tower.transformer.resblocks
@@ -46,7 +46,7 @@ def block_outputs(encoder, pictures):
 
 def normed(encoder, states):
     """Layer norm written out."""
-    norm = encoder._model.visual.ln_post
+    norm = encoder.model.visual.ln_post
     mean, variance = states.mean(axis=2, keepdims=True), states.var(axis=2, keepdims=True)
     weight, bias = (value.detach().double().numpy() for value in (norm.weight, norm.bias))
     return (states - mean) / np.sqrt(variance + norm.eps) * weight + bias
@@ -71,7 +71,7 @@ def test_tokens_are_the_hidden_states_of_their_block(
     if is_normed:
         expected = normed(encoder, expected)
     if is_projected:
-        expected = expected @ encoder._model.visual.proj.detach().double().numpy()
+        expected = expected @ encoder.model.visual.proj.detach().double().numpy()
     expected = scaled(expected[:, 0 if class_token else 1 :])
     assert found.dtype == np.float32
     assert found.shape == (5, tokens.n_tokens, tokens.n_dims) == expected.shape
