@@ -94,29 +94,30 @@ class RidgeConfig(CalibratedSection):
 
 
 class ContrastiveConfig(CalibratedSection):
-    """A linear decoder that starts at ridge and goes on under a contrastive loss."""
+    """A linear decoder whose penalty, head and, if asked for, weights are fitted under InfoNCE."""
 
     name: str = Field(default="contrastive", pattern=NAME, description="Label in file names.")
     kind: Literal["contrastive"] = Field(default="contrastive", description="Kind of decoder.")
     alphas: AlphaGrid = Field(
-        default_factory=AlphaGrid, description="Penalties of the ridge start to choose from."
+        default_factory=AlphaGrid,
+        description="Penalties to choose from, one for all dimensions.",
     )
     cv: int = Field(
         default=5,
         ge=2,
-        description="Folds of the training part that choose the penalty and the number of "
-        "epochs. Default 5; fewer where there are fewer groups.",
+        description="Folds of the training part that choose the penalty, the flattening of the "
+        "embedding and the number of epochs. Default 5; fewer where there are fewer groups.",
     )
     loss: Literal["infonce", "softclip"] = Field(
         default="infonce",
-        description="infonce (default): every prediction has one right target; softclip: "
-        "targets alike share the right answer.",
+        description="Of the epochs. infonce (default): every prediction has one right target; "
+        "softclip: targets alike share the right answer.",
     )
     temperature: float | None = Field(
         default=None,
         gt=0,
-        description="First temperature. Default null: the one that suits ridge's out-of-fold "
-        "predictions best.",
+        description="First temperature of the epochs. Default null: the one that suits the "
+        "out-of-fold predictions best.",
     )
     learn_temperature: bool = Field(
         default=True, description="Train the temperature too (infonce alone). Default true."
@@ -128,7 +129,7 @@ class ContrastiveConfig(CalibratedSection):
         "penalty stands for. Default 1.",
     )
     decay: float = Field(
-        default=0.0, ge=0, description="Pull towards the ridge weights. Default 0."
+        default=0.0, ge=0, description="Pull towards the weights of the start. Default 0."
     )
     optimizer: Literal["adamw", "lbfgs"] = Field(
         default="adamw", description="adamw (default), or lbfgs on all rows at each step."
@@ -136,12 +137,18 @@ class ContrastiveConfig(CalibratedSection):
     learning_rate: float = Field(
         default=0.03,
         gt=0,
-        description="Of adamw, in units of the ridge weights' root mean square. Default 0.03.",
+        description="Of adamw, in units of the root mean square of the first weights. "
+        "Default 0.03.",
     )
     batch_size: int | None = Field(
         default=None, ge=2, description="Rows of a step. Default null: all."
     )
-    max_epochs: int = Field(default=40, ge=0, description="Most epochs. Default 40.")
+    max_epochs: int = Field(
+        default=0,
+        ge=0,
+        description="Most epochs of gradient descent on all weights, from what the penalty and "
+        "the flattening give. Default 0: none.",
+    )
     patience: int = Field(
         default=10,
         ge=1,

@@ -334,9 +334,17 @@ def _report(
         low, middle, high = np.quantile(estimator.alpha_, [0, 0.5, 1])
         return found | {
             "best_epochs": [int(estimator.best_epoch_)],
+            "flattening": float(estimator.flattening_),
+            # NaN where nothing was left to identify, which JSON does not know.
+            "ridge_infonce": _number(estimator.ridge_loss_),
+            "start_infonce": _number(estimator.start_loss_),
             "alpha_min": float(low),
             "alpha_median": float(middle),
             "alpha_max": float(high),
             "share_at_edge": float(estimator.at_edge_.mean()),
         }
     return found | {"best_epochs": [int(item["best_epoch"]) for item in estimator.history_]}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

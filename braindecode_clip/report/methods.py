@@ -305,11 +305,19 @@ def _mlp(decoder: MLPConfig, cite: Citations) -> str:
 def _contrastive(decoder: ContrastiveConfig, cite: Citations) -> str:
     loss = {"infonce": "symmetric InfoNCE loss", "softclip": "soft contrastive loss"}[decoder.loss]
     cited = cite("clip" if decoder.loss == "infonce" else "mindeye")
+    start = (
+        f"Decoder {decoder.name} is a ridge regression {cite('ridge')} with one penalty for all "
+        "dimensions, followed by a division of the leading directions of the embedding by one plus "
+        "a multiple of their variance; penalty and multiple (or ridge with a penalty for each "
+        f"dimension instead) gave the smallest symmetric InfoNCE loss {cite('clip')} between "
+        f"predicted and true embeddings in {decoder.cv}-fold cross-validation within the training "
+        "part."
+    )
+    if not decoder.max_epochs:
+        return start
     return (
-        f"Decoder {decoder.name} is linear: it starts at a ridge regression {cite('ridge')} and "
-        f"goes on under a {loss} {cited} between predicted and true embeddings, for the number "
-        f"of epochs (at most {decoder.max_epochs}) that is best in {decoder.cv}-fold "
-        "cross-validation within the training part."
+        f"{start} All weights then went on under a {loss} {cited}, for the number of epochs (at "
+        f"most {decoder.max_epochs}) that is best in the same folds."
     )
 
 
