@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -298,7 +298,7 @@ class SharedConfig(Section):
     )
     alphas: AlphaGrid = Field(
         default_factory=AlphaGrid,
-        description="Penalties of the subject's own ridge to choose from.",
+        description="Penalties of the ridges to choose from.",
     )
     cv: int = Field(
         default=5,
@@ -306,11 +306,12 @@ class SharedConfig(Section):
         description="Folds of the training part that choose the penalty and calibrate. Default "
         "5; fewer where there are fewer groups.",
     )
-    whitening: float = Field(
-        default=1.0,
-        gt=0,
+    whitening: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1.0, 3.0, 10.0),
+        min_length=1,
         description="Added to a coordinate's share of the variance before it is divided by it: "
-        "the larger, the less the directions of the space are equalised. Default 1.",
+        "the larger, the less the directions of the space are equalised. Several are averaged by "
+        "how well they identify held-out rows. Default [1, 3, 10].",
     )
     residual_weight: float = Field(
         default=0.1,
@@ -318,6 +319,13 @@ class SharedConfig(Section):
         lt=1,
         description="Share of the noise's covariance that is taken from the residuals of the "
         "encoding model; the rest is independent noise. Default 0.1.",
+    )
+    alignment: Literal["none", "procrustes", "hyperalignment"] = Field(
+        default="none",
+        description="Functional alignment by training stimuli that all subjects saw, by which "
+        "the trials of the others train the subject's decoder too. none (default); procrustes: "
+        "the others are rotated into the subject's responses; hyperalignment: all into a common "
+        "space. Needs three or more such stimuli.",
     )
     calibration: OwnCalibration = Field(
         default="spread",

@@ -100,7 +100,7 @@ class Embedded:
         else:
             # The mean has one direction more than the coordinates.
             vectors = np.hstack([coordinates, np.zeros((len(coordinates), 1))]) + self._offset
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
+        return unit_rows(vectors)
 
 
 class Judge:
@@ -148,6 +148,16 @@ class Judge:
         bounds = (np.log(SCALES[0]), np.log(SCALES[1]))
         found = minimize_scalar(at, bounds=bounds, method="bounded", options={"xatol": 0.02})
         return float(found.fun), float(np.exp(found.x))
+
+    def loss_of(self, coordinates: np.ndarray, truth: np.ndarray) -> float:
+        """Return the loss of centred coordinates (n_samples, k), compared by their direction."""
+        vectors = [self.averaged(part) for part in (coordinates, truth)]
+        return self.loss(*(unit_rows(part - part.mean(axis=0)) for part in vectors))[0]
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Scale every row to length 1; a row of zeros stays."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
 
 
 @dataclass(frozen=True)
@@ -212,11 +222,16 @@ class DirectionSearch:
         self._route.load(np.ascontiguousarray(embedded.coordinates.T, dtype=dtype))
         self._kept: dict[int, list[np.ndarray]] = {}
 
+    def best_penalty(self, judge: Judge) -> Direction:
+        """Return the best of all penalties, nothing flattened."""
+        tried = [self._at(i, 0.0, judge) for i in range(len(self.alphas))]
+        return min(tried, key=lambda item: item.loss)
+
     def best(self, judge: Judge) -> Direction:
         """Search the penalties, then the flattenings, then the penalties near the best again."""
-        at_zero = [self._at(i, 0.0, judge) for i in range(len(self.alphas))]
-        chosen = min(range(len(at_zero)), key=lambda i: at_zero[i].loss)
-        tried = [at_zero[chosen], *(self._at(chosen, s, judge) for s in FLATTENINGS[1:])]
+        first = self.best_penalty(judge)
+        chosen = int(np.flatnonzero(self.alphas == first.alpha)[0])
+        tried = [first, *(self._at(chosen, s, judge) for s in FLATTENINGS[1:])]
         flattening = min(tried, key=lambda item: item.loss).flattening
         tried += [self._at(i, flattening, judge) for i in self._near(chosen)]
         return min(tried, key=lambda item: item.loss)

@@ -275,12 +275,21 @@ def _ridge(decoder: RidgeConfig, cite: Citations) -> str:
 
 
 def _shared(decoder: SharedConfig, cite: Citations) -> str:
+    aligned = {
+        "none": "",
+        "procrustes": ", and of a ridge regression on the trials of all subjects, the others "
+        "rotated into the subject's responses to shared training stimuli",
+        "hyperalignment": ", and of a ridge regression on the trials of all subjects in a common "
+        "space found on shared training stimuli by hyperalignment",
+    }[decoder.alignment]
     return (
         f"Decoder {decoder.name} was fitted on all subjects together: a linear map from each "
         f"subject's voxels into at most {decoder.n_components} leading directions of the "
-        "embedding, the mean of a ridge regression, of an encoding model inverted under a prior "
-        "over tuning from the training trials of the other subjects, and of one under a prior "
-        "from the subject's own; directions were then equalised by their variance."
+        f"embedding, a mean of a ridge regression {cite('ridge')}, of an encoding model inverted "
+        "under a prior over tuning from the training trials of the other subjects, of one under a "
+        f"prior from the subject's own{aligned}; how much each counts, and how far directions were "
+        f"equalised by their variance, symmetric InfoNCE {cite('clip')} of held-out training "
+        "rows decided."
     )
 
 
