@@ -345,12 +345,12 @@ class CurveConfig(Section):
     trial_s: float | None = Field(
         default=None,
         gt=0,
-        description="Seconds from one trial to the next, pauses included; needed when enabled.",
+        description="Seconds from one trial to the next, pauses included, to count minutes of "
+        "training trials by. Default null: the minutes that runs with training trials took.",
     )
-    points: int = Field(default=10, ge=1, description="Most points of a curve. Default 10.")
-
-    @model_validator(mode="after")
-    def _time_is_known(self) -> CurveConfig:
-        if self.enabled and self.trial_s is None:
-            raise ValueError("'trial_s' is needed to count minutes: seconds from trial to trial")
-        return self
+    points: int = Field(
+        default=10, ge=1, description="Most points of a curve above 0 minutes. Default 10."
+    )
+    max_minutes: float | None = Field(
+        default=None, gt=0, description="End of the curves. Default null: all runs."
+    )

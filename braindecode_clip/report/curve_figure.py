@@ -16,7 +16,7 @@ def curve_figure(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        decoder, metric, minutes, value, ci_low, ci_high, chance; rows of differences between
+        decoder, metric, minutes, value, low, high, chance; rows of differences between
         decoders (no chance) are left out.
     """
     scores = table[table["chance"].notna()]
@@ -34,7 +34,7 @@ def curve_figure(table: pd.DataFrame) -> Figure:
                     label=decoder,
                 )
                 axes.fill_between(
-                    line["minutes"], line["ci_low"], line["ci_high"], color=SERIES[i], alpha=0.2
+                    line["minutes"], line["low"], line["high"], color=SERIES[i], alpha=0.2
                 )
             axes.axhline(part["chance"].iloc[0], color=CHANCE, linestyle="--", label="chance")
             axes.set(title=title, xlabel="Training data (minutes)", ylim=(0, 1.02))
