@@ -127,7 +127,8 @@ def align_trials(subjects: Sequence[Trials], *, method: Method, n_components: in
     else:
         _, _, axes = np.linalg.svd(shared[0] - means[0], full_matrices=False)
         own = axes[:most].T
-        maps = [own, *(procrustes(part, shared[0]) @ own for part in shared[1:])]
+        wanted = (shared[0] - means[0]) @ own
+        maps = [own, *(_rotation(part, wanted) for part in shared[1:])]
     carried = [
         (np.asarray(item.X, dtype=np.float64) - mean) @ way
         for item, mean, way in zip(subjects, means, maps, strict=True)
@@ -170,3 +171,16 @@ def aligned_maps(
         coef = trials.to_common @ inner
         found.append((coef, y_mean - x_mean @ inner - trials.mean @ coef))
     return found
+
+
+def _rotation(responses: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return the best map with orthonormal columns from voxels to ``wanted``; (n_voxels, k).
+
+    Found among the few directions that the responses span, where the time is that of small
+    matrices; what lies beyond them has nothing to do with the shared stimuli.
+    """
+    centred = responses - responses.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    # Centred rows span one dimension less than there are rows.
+    span = axes[: min(len(responses) - 1, len(axes))].T
+    return span @ procrustes(centred @ span, wanted)
