@@ -120,7 +120,9 @@ def calibration_curve(
             time = minutes[last - 1] if last else 0.0
             size = {"minutes": round(time, 4), "n_runs": last, "n_trials": n_trials}
             found = _score(scored, targets, n_bootstrap=n_bootstrap, seed=seed)
-            rows += [{"subject": new.subject} | row | size for row in found]
+            # At 0 minutes both are the same, and their difference has no interval.
+            kept = [row for row in found if last or row["chance"] is not None]
+            rows += [{"subject": new.subject} | row | size for row in kept]
             note(f"{n_trials} trials, {time:.1f} minutes")
     if not any(row["n_runs"] for row in rows):
         raise DataError(
