@@ -2,7 +2,7 @@
 
 python benchmarks/shared_subjects.py [--quick] [--repeats N] [--out FILE.json]
 
-``--repeats`` families (default 8) of four simulated subjects answer to rendered scenes; targets are
+``--repeats`` families (default 5) of four simulated subjects answer to rendered scenes; targets are
 embeddings of the scenes CLIP that ships. Single-trial responses are drawn directly: true responses
 at the simulator's reliability, with white noise and noise that voxels share. Each subject in turn
 is the new one, with 10 % of its trials; the others have all. Subjects see training pictures of
@@ -197,7 +197,7 @@ def interval(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float
 
 def main() -> None:
     parser = make_parser(__doc__)
-    parser.set_defaults(repeats=8)
+    parser.set_defaults(repeats=5)
     arguments = parser.parse_args()
     n_families = 2 if arguments.quick else arguments.repeats
     found = {level: [] for level in LEVELS}

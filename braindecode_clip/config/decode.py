@@ -325,7 +325,8 @@ class SharedConfig(Section):
         description="Functional alignment by training stimuli that all subjects saw, by which "
         "the trials of the others train the subject's decoder too. none (default); procrustes: "
         "the others are rotated into the subject's responses; hyperalignment: all into a common "
-        "space. Needs three or more such stimuli.",
+        "space. Needs three or more such stimuli. On simulated subjects it identified no better "
+        "than none (benchmarks/shared_subjects.py).",
     )
     calibration: OwnCalibration = Field(
         default="spread",
