@@ -138,6 +138,22 @@ def test_contrastive_by_hand(toy):
         assert np.abs(expected - other).max() > 1e-3
 
 
+def test_repeats_are_no_negatives_of_each_other_within_a_fold_either(toy):
+    X, Y = toy.responses(np.arange(72)), toy.vectors[:72]
+    groups, stimuli = np.arange(72) // 6, np.arange(72) % 3
+    # One penalty, far too small, and no noise: there is something to go on for, and no chance.
+    options = {"alphas": [1.0], "cv": 4, "max_epochs": 3, "noise": 0.0, "random_state": 0}
+    model = ContrastiveDecoder(**options).fit(X, Y, groups, stimuli)
+    expected = np.empty(Y.shape)
+    for train, held in GroupKFold(4).split(X, groups=groups):
+        part = ContrastiveDecoder(**options, cross_fit=False)
+        part.fit(X[train], Y[train], groups[train], stimuli[train])
+        expected[held] = part.predict(X[held]) - Y[train].mean(axis=0) + Y.mean(axis=0)
+    np.testing.assert_allclose(model.out_of_fold_, expected, atol=1e-5)
+    apart = ContrastiveDecoder(**options).fit(X, Y, groups).out_of_fold_
+    assert np.abs(expected - apart).max() > 1e-3
+
+
 def test_without_epochs_no_rows_stop_anything(toy):
     X, Y = toy.responses(np.arange(40)), toy.vectors[:40]
     for epochs, cross_fit, name in (

@@ -230,6 +230,9 @@ def test_the_curve_draws_scores_in_percent_against_minutes() -> None:
         np.testing.assert_allclose(lines["ridge"].get_xdata(), [2, 4])
         np.testing.assert_allclose(lines["together"].get_ydata(), [60, 70])
         np.testing.assert_allclose(lines["chance"].get_ydata(), chance)
+        bands = [band.get_paths()[0].vertices[:, 1] for band in axis.collections]
+        ends = [(band.min(), band.max()) for band in bands]
+        np.testing.assert_allclose(ends, [(30, 90), (50, 90)])
     only = curve_figure(curve().query("metric == 'pairwise'"))
     assert len(only.axes) == 1
 
