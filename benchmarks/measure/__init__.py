@@ -25,11 +25,16 @@ _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 def parse_arguments(description: str) -> argparse.Namespace:
     """Read the flags that all benchmarks share."""
+    return make_parser(description).parse_args()
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser of the flags that all benchmarks share, to add others to."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="small data, for a first look")
     parser.add_argument("--repeats", type=int, default=3, help="turns of each (default 3)")
     parser.add_argument("--out", type=Path, help="JSON file for the figures")
-    return parser.parse_args()
+    return parser
 
 
 def side_by_side(

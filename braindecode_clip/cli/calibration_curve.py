@@ -5,27 +5,59 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
 from braindecode_clip.cli.common import options_help, read_options
 from braindecode_clip.config.decode import AlphaGrid, RidgeConfig, SharedConfig
+from braindecode_clip.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from braindecode_clip.artifacts import Embeddings, Predictions
+
+
+#: Columns of the table, a row for every decoder, metric and number of runs.
+COLUMNS = [
+    "subject",
+    "decoder",
+    "minutes",
+    "n_runs",
+    "n_trials",
+    "metric",
+    "value",
+    "low",
+    "high",
+    "chance",
+    "n",
+    "n_gallery",
+    "ci_method",
+]
 
 
 def calibration_curve(
     voxels: Annotated[Path, typer.Argument(help="Voxels of the new subject.")],
     other: Annotated[list[Path], typer.Option(help="Voxels of another subject; repeatable.")],
     embeddings: Annotated[Path, typer.Option(help="Targets, from `embed`.")],
-    trial_s: Annotated[
-        float, typer.Option(min=0.01, help="Seconds from one trial to the next, pause included.")
-    ],
     out: Annotated[Path, typer.Option(help="Table to write (TSV).")],
+    signals: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Signals of the new subject's runs, from `preprocess`, for their real durations; "
+            "repeatable."
+        ),
+    ] = None,
+    trial_s: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            help="Instead of --signals: seconds from one trial to the next, pause included.",
+        ),
+    ] = None,
     out_figure: Annotated[Path | None, typer.Option(help="Figure to write (PNG).")] = None,
-    points: Annotated[int, typer.Option(min=1, help="Most points of the curve.")] = 10,
+    points: Annotated[int, typer.Option(min=1, help="Most points of the curve above 0.")] = 10,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="End of the curve; by default all runs.")
+    ] = None,
     options: Annotated[
         str | None,
         typer.Option(help="Options of the shared decoder, as YAML or JSON, or a file with them."),
@@ -37,16 +69,18 @@ def calibration_curve(
 ) -> None:
     """Score a new subject after its first runs: ridge alone, and the shared-subject decoder.
 
-    Runs count in their order; minutes are training trials times --trial-s. The table holds
-    top-1 and pairwise identification among the test pictures with 95 % intervals over
-    pictures, for both decoders and for their difference.
+    Runs that hold training trials count in their order, with all of their time in the scanner
+    (--signals), or training trials times --trial-s. The table holds top-1 and pairwise
+    identification among the test pictures with 95 % intervals over pictures, for both decoders
+    and for their difference. At 0 minutes nothing is known of the subject's voxels, which differ
+    from those of others in number and place: both decoders predict the mean of the training
+    targets for every trial, which is chance.
     """
-    import numpy as np
     import pandas as pd
 
     from braindecode_clip.artifacts import Embeddings, VoxelSet
     from braindecode_clip.decode import decode
-    from braindecode_clip.decode.first_runs import first_runs, runs_in_order
+    from braindecode_clip.decode.first_runs import first_runs, minutes_of_runs, without_data
     from braindecode_clip.decode.fit_shared import FEWEST_ROWS, decode_new_subject
     from braindecode_clip.errors import DataError
     from braindecode_clip.io.hdf5 import load_artifact
@@ -54,35 +88,47 @@ def calibration_curve(
     from braindecode_clip.logs import get_logger, milestone
 
     logger = get_logger(__name__)
+    if (signals is None or not signals) == (trial_s is None):
+        raise ConfigError(
+            "calibration-curve: give either --signals of every run or --trial-s, so that minutes "
+            "can be counted."
+        )
     config = read_options(options, SharedConfig)
     alone = RidgeConfig(alphas=config.alphas, cv=config.cv, calibration=config.calibration)
     new, targets = load_artifact(voxels, VoxelSet), load_artifact(embeddings, Embeddings)
     others = [load_artifact(path, VoxelSet) for path in other]
-    n_runs = len(runs_in_order(new))
+    minutes = minutes_of_runs(
+        new,
+        trial_s=trial_s,
+        durations_s=_run_durations(signals, subject=new.subject) if signals else None,
+    )
     rows = []
-    for last in np.unique(np.linspace(1, n_runs, min(points, n_runs)).round().astype(int)):
-        with milestone(logger, f"calibration curve, {last} of {n_runs} runs") as note:
-            part = first_runs(new, int(last))
-            if min(len(fold.train.data) for fold in part.folds) < FEWEST_ROWS:
-                note(f"left out: fewer than {FEWEST_ROWS} training rows")
-                continue
-            ridge, _ = decode(part, targets, config=alone, seed=seed)
-            shared, _ = decode_new_subject(part, others, targets, config=config)
-            n_trials = int(np.mean([fold.train.n_repeats.sum() for fold in part.folds]))
-            found = _score(
-                {alone.name: ridge, config.name: shared},
-                targets,
-                n_bootstrap=n_bootstrap,
-                seed=seed,
-            )
-            size = {"n_runs": int(last), "n_trials": n_trials, "minutes": n_trials * trial_s / 60}
-            rows += [size | row for row in found]
-            note(f"{n_trials} trials, {size['minutes']:.1f} minutes")
-    if not rows:
+    for last in _points(minutes, points=points, max_minutes=max_minutes):
+        with milestone(logger, f"calibration curve, {last} of {len(minutes)} runs") as note:
+            if last == 0:
+                blank = without_data(new, others, targets)
+                scored, n_trials = {alone.name: blank, config.name: blank}, 0
+            else:
+                part = first_runs(new, last)
+                if min(len(fold.train.data) for fold in part.folds) < FEWEST_ROWS:
+                    note(f"left out: fewer than {FEWEST_ROWS} training rows")
+                    continue
+                ridge, _ = decode(part, targets, config=alone, seed=seed)
+                shared, _ = decode_new_subject(part, others, targets, config=config)
+                scored = {alone.name: ridge, config.name: shared}
+                n_trials = int(np.mean([fold.train.n_repeats.sum() for fold in part.folds]))
+            time = minutes[last - 1] if last else 0.0
+            size = {"minutes": round(time, 4), "n_runs": last, "n_trials": n_trials}
+            found = _score(scored, targets, n_bootstrap=n_bootstrap, seed=seed)
+            # At 0 minutes both are the same, and their difference has no interval.
+            kept = [row for row in found if last or row["chance"] is not None]
+            rows += [{"subject": new.subject} | row | size for row in kept]
+            note(f"{n_trials} trials, {time:.1f} minutes")
+    if not any(row["n_runs"] for row in rows):
         raise DataError(
             f"{voxels}: fewer than {FEWEST_ROWS} training rows in all runs. There is no curve."
         )
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows)[COLUMNS]
     write_tsv(out, table)
     logger.info("wrote %s", out)
     if out_figure is not None:
@@ -100,12 +146,37 @@ calibration_curve.__doc__ = (
 )
 
 
+def _points(minutes: np.ndarray, *, points: int, max_minutes: float | None) -> list[int]:
+    """Return the numbers of runs to score after: 0, and evenly spaced ones."""
+    last = len(minutes)
+    if max_minutes is not None:
+        last = max(1, int(np.searchsorted(minutes, max_minutes + 1e-9, side="right")))
+    return [0, *np.unique(np.linspace(1, last, min(points, last)).round().astype(int)).tolist()]
+
+
+def _run_durations(paths: list[Path], *, subject: str) -> dict[str, float]:
+    """Return the seconds of every run by its name, dummy scans included."""
+    from braindecode_clip.artifacts import Signals
+    from braindecode_clip.errors import DataError
+    from braindecode_clip.io.hdf5 import open_artifact
+
+    found = {}
+    for path in paths:
+        with open_artifact(path, Signals, lazy=("data", "regressors")) as run:
+            if run.subject != subject:
+                raise DataError(
+                    f"{path}: signals of sub-{run.subject}, expected the runs of sub-{subject}. "
+                    "Pass the signals of the new subject."
+                )
+            name = f"ses-{run.session}_run-{run.run}" if run.session else f"run-{run.run}"
+            found[name] = run.first_volume_s + len(run.data) * run.tr_s
+    return found
+
+
 def _score(
     predictions: dict[str, Predictions], targets: Embeddings, *, n_bootstrap: int, seed: int
 ) -> list[dict[str, object]]:
     """Return the rows of one point: both decoders and the second less the first."""
-    import numpy as np
-
     from braindecode_clip.evaluate import identification
     from braindecode_clip.evaluate.bootstrap import (
         interval,
@@ -143,8 +214,8 @@ def _score(
                 "decoder": labels[column // 2],
                 "metric": ("top_1", "pairwise")[column % 2],
                 "value": float(value),
-                "ci_low": low,
-                "ci_high": high,
+                "low": low,
+                "high": high,
                 "ci_method": method,
                 "chance": None if difference else chance,
                 "n": len(shown),

@@ -21,9 +21,11 @@ def compare(
 
     The column `best` marks the decoder with the highest out-of-fold pairwise identification of
     a subject, split and encoder, `best_of_roi` that of an ROI. No test score has a part in it.
-    `validation_by` says how out-of-fold predictions were made: cross_validation (closed forms),
-    cross_fit (by networks that neither trained on the rows nor stopped by them), or stopping_rows
-    (by networks that stopped by the same rows: optimistic).
+    `validation_by` says how out-of-fold predictions were made: cross_validation (closed forms:
+    the rows were not trained on, but had a part in the choice of penalties), cross_fit (networks
+    and contrastive decoders: the rows had a part in nothing), stopping_rows (by networks that
+    stopped by the same rows: optimistic), or none (kind shared keeps no out-of-fold predictions
+    and is never chosen).
     """
     from braindecode_clip.decode import FittedDecoder
     from braindecode_clip.decode.compare import compare_decoders

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -124,29 +124,30 @@ class RidgeConfig(CalibratedSection):
 
 
 class ContrastiveConfig(CalibratedSection):
-    """A linear decoder that starts at ridge and goes on under a contrastive loss."""
+    """A linear decoder whose penalty, head and, if asked for, weights are fitted under InfoNCE."""
 
     name: str = Field(default="contrastive", pattern=NAME, description="Label in file names.")
     kind: Literal["contrastive"] = Field(default="contrastive", description="Kind of decoder.")
     alphas: AlphaGrid = Field(
-        default_factory=AlphaGrid, description="Penalties of the ridge start to choose from."
+        default_factory=AlphaGrid,
+        description="Penalties to choose from, one for all dimensions.",
     )
     cv: int = Field(
         default=5,
         ge=2,
-        description="Folds of the training part that choose the penalty and the number of "
-        "epochs. Default 5; fewer where there are fewer groups.",
+        description="Folds of the training part that choose the penalty, the flattening of the "
+        "embedding and the number of epochs. Default 5; fewer where there are fewer groups.",
     )
     loss: Literal["infonce", "softclip"] = Field(
         default="infonce",
-        description="infonce (default): every prediction has one right target; softclip: "
-        "targets alike share the right answer.",
+        description="Of the epochs. infonce (default): every prediction has one right target; "
+        "softclip: targets alike share the right answer.",
     )
     temperature: float | None = Field(
         default=None,
         gt=0,
-        description="First temperature. Default null: the one that suits ridge's out-of-fold "
-        "predictions best.",
+        description="First temperature of the epochs. Default null: the one that suits the "
+        "out-of-fold predictions best.",
     )
     learn_temperature: bool = Field(
         default=True, description="Train the temperature too (infonce alone). Default true."
@@ -158,7 +159,7 @@ class ContrastiveConfig(CalibratedSection):
         "penalty stands for. Default 1.",
     )
     decay: float = Field(
-        default=0.0, ge=0, description="Pull towards the ridge weights. Default 0."
+        default=0.0, ge=0, description="Pull towards the weights of the start. Default 0."
     )
     optimizer: Literal["adamw", "lbfgs"] = Field(
         default="adamw", description="adamw (default), or lbfgs on all rows at each step."
@@ -166,7 +167,8 @@ class ContrastiveConfig(CalibratedSection):
     learning_rate: float = Field(
         default=0.03,
         gt=0,
-        description="Of adamw, in units of the ridge weights' root mean square. Default 0.03.",
+        description="Of adamw, in units of the root mean square of the first weights. "
+        "Default 0.03.",
     )
     batch_size: int | None = Field(
         default=None, ge=2, description="Rows of a step. Default null: all."
@@ -174,11 +176,16 @@ class ContrastiveConfig(CalibratedSection):
     cross_fit: bool = Field(
         default=True,
         description="Make the out-of-fold predictions, by which calibration, ensembles and "
-        "`compare` go, with decoders whose choices (penalties, epoch, temperature) are made "
+        "`compare` go, with decoders whose choices (penalty, flattening, epoch) are made "
         "without the fold. Default true, which costs one more fit for each fold; false is free and "
         "optimistic.",
     )
-    max_epochs: int = Field(default=40, ge=0, description="Most epochs. Default 40.")
+    max_epochs: int = Field(
+        default=0,
+        ge=0,
+        description="Most epochs of gradient descent on all weights, from what the penalty and "
+        "the flattening give. Default 0: none.",
+    )
     patience: int = Field(
         default=10,
         ge=1,
@@ -343,7 +350,7 @@ class SharedConfig(Section):
     )
     alphas: AlphaGrid = Field(
         default_factory=AlphaGrid,
-        description="Penalties of the subject's own ridge to choose from.",
+        description="Penalties of the ridges to choose from.",
     )
     cv: int = Field(
         default=5,
@@ -351,11 +358,12 @@ class SharedConfig(Section):
         description="Folds of the training part that choose the penalty and calibrate. Default "
         "5; fewer where there are fewer groups.",
     )
-    whitening: float = Field(
-        default=1.0,
-        gt=0,
+    whitening: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(1.0, 3.0, 10.0),
+        min_length=1,
         description="Added to a coordinate's share of the variance before it is divided by it: "
-        "the larger, the less the directions of the space are equalised. Default 1.",
+        "the larger, the less the directions of the space are equalised. Several are averaged by "
+        "how well they identify held-out rows. Default [1, 3, 10].",
     )
     residual_weight: float = Field(
         default=0.1,
@@ -363,6 +371,14 @@ class SharedConfig(Section):
         lt=1,
         description="Share of the noise's covariance that is taken from the residuals of the "
         "encoding model; the rest is independent noise. Default 0.1.",
+    )
+    alignment: Literal["none", "procrustes", "hyperalignment"] = Field(
+        default="none",
+        description="Functional alignment by training stimuli that all subjects saw, by which "
+        "the trials of the others train the subject's decoder too. none (default); procrustes: "
+        "the others are rotated into the subject's responses; hyperalignment: all into a common "
+        "space. Needs three or more such stimuli. On simulated subjects it identified no better "
+        "than none (benchmarks/shared_subjects.py).",
     )
     calibration: OwnCalibration = Field(
         default="spread",
@@ -382,12 +398,12 @@ class CurveConfig(Section):
     trial_s: float | None = Field(
         default=None,
         gt=0,
-        description="Seconds from one trial to the next, pauses included; needed when enabled.",
+        description="Seconds from one trial to the next, pauses included, to count minutes of "
+        "training trials by. Default null: the minutes that runs with training trials took.",
     )
-    points: int = Field(default=10, ge=1, description="Most points of a curve. Default 10.")
-
-    @model_validator(mode="after")
-    def _time_is_known(self) -> CurveConfig:
-        if self.enabled and self.trial_s is None:
-            raise ValueError("'trial_s' is needed to count minutes: seconds from trial to trial")
-        return self
+    points: int = Field(
+        default=10, ge=1, description="Most points of a curve above 0 minutes. Default 10."
+    )
+    max_minutes: float | None = Field(
+        default=None, gt=0, description="End of the curves. Default null: all runs."
+    )

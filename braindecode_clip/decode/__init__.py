@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from braindecode_clip.decode.align import Alignment, common_rows, hyperalign, procrustes
+from braindecode_clip.decode.align import Alignment, common_means, hyperalign, procrustes
 from braindecode_clip.decode.banded import BandedRidgeDecoder
 from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration
 from braindecode_clip.decode.combine import combine
@@ -34,7 +34,7 @@ __all__ = [
     "apply_calibration",
     "apply_decoder",
     "combine",
-    "common_rows",
+    "common_means",
     "decode",
     "decode_shared",
     "fit_calibration",

@@ -1,7 +1,7 @@
 """Functional alignment of voxel spaces by the responses to stimuli that subjects share.
 
 A map from one voxel space into another is found on shared stimuli alone, and can then carry
-any other responses. Stimuli that are to be tested must not be among them: :func:`common_rows`
+any other responses. Stimuli that are to be tested must not be among them: :func:`common_means`
 refuses them.
 """
 
@@ -14,6 +14,9 @@ import numpy as np
 
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.errors import DataError, LeakageError
+
+#: Fewest stimuli that span a space to align in: a plane.
+FEWEST_SHARED = 3
 
 
 def procrustes(X: np.ndarray, Y: np.ndarray, *, whitening: float = 0.0) -> np.ndarray:
@@ -137,40 +140,59 @@ def hyperalign(
     return Alignment(maps, means, shared, np.array(errors))
 
 
-def common_rows(ids: Sequence[np.ndarray], *, test_ids: Collection[str]) -> list[np.ndarray]:
-    """Return for every subject the rows of the stimuli that all share, in one order.
+def common_means(
+    responses: Sequence[np.ndarray],
+    ids: Sequence[np.ndarray],
+    *,
+    names: Sequence[str],
+    test_ids: Collection[str],
+) -> list[np.ndarray]:
+    """Return every subject's mean responses to the stimuli that all share, in one order.
 
     Parameters
     ----------
+    responses : sequence of ndarray (n_samples, n_voxels)
+        Training trials of every subject.
     ids : sequence of ndarray (n_samples,) str
-        Training stimuli of every subject; the first row counts where one repeats.
+        Their stimuli.
+    names : sequence of str
+        Labels of the subjects, for the message.
     test_ids : collection of str
         Stimuli that anything aligned here is going to be tested on.
+
+    Returns
+    -------
+    list of ndarray (n_shared, n_voxels) float64
 
     Raises
     ------
     LeakageError
         A test stimulus is among the shared ones.
     DataError
-        Fewer than two shared stimuli.
+        Fewer than three shared stimuli.
     """
-    names = sorted(set.intersection(*(set(map(str, part)) for part in ids)))
-    tested = sorted(set(names) & set(map(str, test_ids)))
+    shared = sorted(set.intersection(*(set(map(str, part)) for part in ids)))
+    tested = sorted(set(shared) & set(map(str, test_ids)))
     if tested:
         raise LeakageError(
-            f"alignment: {len(tested)} of {len(names)} shared stimuli are test stimuli: "
+            f"alignment: {len(tested)} of {len(shared)} shared stimuli are test stimuli: "
             f"{some(tested)}. Align on training stimuli alone."
         )
-    if len(names) < 2:
+    if len(shared) < FEWEST_SHARED:
         raise DataError(
-            f"alignment: the subjects share {len(names)} training stimuli, expected two or more. "
-            "Use a decoder that needs none, such as kind 'shared'."
+            f"alignment of sub-{', sub-'.join(names)}: they share {len(shared)} training stimuli, "
+            f"expected {FEWEST_SHARED} or more. Set 'alignment' to 'none': the shared decoder "
+            "needs no stimulus that subjects share."
         )
-    rows = []
-    for part in ids:
-        first = {str(name): i for i, name in reversed(list(enumerate(part)))}
-        rows.append(np.array([first[name] for name in names], dtype=np.int64))
-    return rows
+    found = []
+    for X, part in zip(responses, ids, strict=True):
+        position = {name: i for i, name in enumerate(shared)}
+        rows = np.array([i for i, name in enumerate(part) if str(name) in position])
+        place = np.array([position[str(part[i])] for i in rows])
+        total = np.zeros((len(shared), X.shape[1]))
+        np.add.at(total, place, np.asarray(X, dtype=np.float64)[rows])
+        found.append(total / np.bincount(place)[:, None])
+    return found
 
 
 def _polar(product: np.ndarray) -> np.ndarray:

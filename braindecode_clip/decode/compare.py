@@ -33,7 +33,8 @@ def compare_decoders(
         are never chosen), validation_by (:func:`~braindecode_clip.decode.cross_fit.out_of_fold_by`;
         of an ensemble those of its members, on whose predictions its weights were chosen too;
         several ways are joined by "+"; "unknown" in files of older versions, "none" without
-        predictions), test_pairwise, test_pairwise_ci_low,
+        predictions; cross_validation scores rows that had a part in the choice of penalties,
+        cross_fit rows that had none), test_pairwise, test_pairwise_ci_low,
         test_pairwise_ci_high, test_top_1, chance_top_1 (brain to image; NaN where not scored),
         best_of_roi and best: the decoder with the highest validation_pairwise of its subject,
         ROI, split and encoder, and that of all ROIs. The test scores have no part in it, and a

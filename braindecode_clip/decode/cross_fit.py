@@ -85,7 +85,7 @@ def cross_fitted(
         return total / count
 
 
-def out_of_fold_by(estimator: object) -> str:
+def out_of_fold_by(estimator: Any) -> str:
     """Name how the ``out_of_fold_`` of a fitted decoder was made.
 
     Returns
@@ -93,12 +93,15 @@ def out_of_fold_by(estimator: object) -> str:
     {"cross_fit", "stopping_rows", "cross_validation"}
         - cross_fit: by models that had no part in them, their choices included;
         - stopping_rows: the rows chose the epoch of the model that predicts them;
-        - cross_validation: closed forms: the rows are not trained on, and all folds together
-          choose the penalties.
+        - cross_validation: closed forms, and contrastive decoders without epochs that are not
+          cross-fitted: the rows are not trained on, but all folds together, the scored one among
+          them, choose the penalties, so that it is slightly optimistic beside cross_fit.
     """
     if not hasattr(estimator, "cross_fitted_"):
         return "cross_validation"
-    return "cross_fit" if estimator.cross_fitted_ else "stopping_rows"
+    if estimator.cross_fitted_:
+        return "cross_fit"
+    return "stopping_rows" if estimator.max_epochs else "cross_validation"
 
 
 def can_cross_fit(folds: Sequence[np.ndarray], n_rows: int, *, groups: Any, what: str) -> bool:

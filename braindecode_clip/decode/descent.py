@@ -1,4 +1,4 @@
-"""Going on from ridge weights under a contrastive loss, in the space of the training rows."""
+"""Going on from a start under a contrastive loss, in the space of the training rows."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from braindecode_clip.decode.row_space import ridge_in
 
 #: Rate of the logarithm of the temperature under AdamW.
 TEMPERATURE_RATE = 0.02
+#: Temperatures among which the first one is chosen, and at which held-out rows are judged.
+TEMPERATURES = tuple(float(tau) for tau in np.geomspace(0.01, 1, 15))
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Settings:
     Attributes
     ----------
     alpha : ndarray (n_targets,)
+    flatten : tuple of ndarray (n_targets, k) and (k,), or None
+        Orthonormal directions of the embedding, and the gains that the start gives them.
     loss : {"infonce", "softclip"}
     learn_temperature : bool
     noise, decay, learning_rate : float
@@ -33,6 +37,7 @@ class Settings:
     """
 
     alpha: np.ndarray
+    flatten: tuple[np.ndarray, np.ndarray] | None
     loss: str
     learn_temperature: bool
     noise: float
@@ -43,6 +48,13 @@ class Settings:
     n_tokens: int
     pooled: bool
     device: str
+
+    def flattened(self, weights: np.ndarray) -> np.ndarray:
+        """Give the directions of the embedding their gains; (r, n_targets)."""
+        if self.flatten is None:
+            return weights
+        basis, gains = self.flatten
+        return weights - ((weights @ basis) * (1 - gains)) @ basis.T
 
     def unit(self, x: torch.Tensor) -> torch.Tensor:
         """Return the vectors to compare."""
@@ -85,7 +97,7 @@ class Settings:
 
 
 class Descent:
-    """Weights on their way from the ridge solution of some rows.
+    """Weights on their way from the start of some rows.
 
     Parameters
     ----------
@@ -117,7 +129,9 @@ class Descent:
         self.mean = scores.mean(axis=0)
         self.y_mean = Y.mean(axis=0, dtype=np.float64)
         centred, wanted = scores - self.mean, Y - self.y_mean
-        start = ridge_in(centred, wanted, alpha=settings.alpha, dtype=np.float64)
+        start = settings.flattened(
+            ridge_in(centred, wanted, alpha=settings.alpha, dtype=np.float64)
+        )
         self._place = {"dtype": dtype, "device": settings.device}
         self._rows = torch.as_tensor(centred, **self._place)
         self._targets = settings.unit(torch.as_tensor(wanted, **self._place))
@@ -208,3 +222,105 @@ class Descent:
         if learned:
             groups.append({"params": learned, "lr": TEMPERATURE_RATE, "weight_decay": 0.0})
         return torch.optim.AdamW(groups, fused=True)
+
+
+class Descents:
+    """Descents of training folds side by side, and of all rows.
+
+    Parameters
+    ----------
+    scores : ndarray (n, r)
+    Y : ndarray (n, n_targets)
+    labels : ndarray (n,) int
+    settings : Settings
+    seed : int
+    tau : float or None
+        First temperature; None: the one that suits ``held`` best.
+    held : ndarray (n, n_targets)
+        Held-out predictions of the start.
+    """
+
+    def __init__(
+        self,
+        scores: np.ndarray,
+        Y: np.ndarray,
+        *,
+        labels: np.ndarray,
+        settings: Settings,
+        seed: int,
+        tau: float | None,
+        held: np.ndarray,
+    ) -> None:
+        self.scores, self.Y, self.labels = scores, Y, labels
+        self.settings, self.seed = settings, int(seed)
+        self.tau = tau
+        if self.tau is None:
+            mean = Y.mean(axis=0)
+            known = ~np.isnan(held).any(axis=1)
+            losses = settings.losses_at(
+                TEMPERATURES, (held - mean)[known], (Y - mean)[known], labels=labels[known]
+            )
+            self.tau = TEMPERATURES[int(np.argmin(losses))]
+
+    def trained(self, rows: np.ndarray, *, n_epochs: int = 0) -> Descent:
+        """Return the descent of some rows after so many epochs."""
+        run = Descent(
+            self.scores[rows],
+            self.Y[rows],
+            labels=self.labels[rows],
+            tau=self.tau or 1.0,
+            settings=self.settings,
+            seed=self.seed,
+        )
+        for _ in range(n_epochs):
+            run.epoch()
+        return run
+
+    def search(
+        self, splits: Sequence[tuple[np.ndarray, np.ndarray]], *, max_epochs: int, patience: int
+    ) -> tuple[np.ndarray, list[float]]:
+        """Train the folds side by side until the held-out loss falls no more.
+
+        Returns
+        -------
+        held : ndarray (n, n_targets) float64
+            Held-out predictions of the best epoch; NaN for rows never held out.
+        losses : list of float
+            Mean held-out InfoNCE before training and after every epoch, each at the temperature
+            that suits it best, since predictions do not depend on it.
+        """
+        runs = [self.trained(train) for train, _ in splits]
+        sizes = [len(rows) for _, rows in splits]
+        held, losses = np.full(self.Y.shape, np.nan), []
+        for epoch in range(max_epochs + 1):
+            if epoch:
+                for run in runs:
+                    run.epoch()
+            predicted, each = self._held_out(runs, splits)
+            losses.append(float(np.average(each, weights=sizes)))
+            best = int(np.argmin(losses))
+            if best == epoch:
+                held = predicted
+            elif epoch - best >= patience:
+                break
+        return held, losses
+
+    def _held_out(
+        self, runs: Sequence[Descent], splits: Sequence[tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, list[float]]:
+        total, count = np.zeros(self.Y.shape), np.zeros((len(self.Y), 1))
+        losses = []
+        for run, (_, rows) in zip(runs, splits, strict=True):
+            predicted = run.predict(self.scores[rows])
+            total[rows] += predicted
+            count[rows] += 1
+            deviation, wanted = predicted - run.y_mean, self.Y[rows] - run.y_mean
+            losses.append(
+                min(
+                    self.settings.losses_at(
+                        TEMPERATURES, deviation, wanted, labels=self.labels[rows]
+                    )
+                )
+            )
+        with np.errstate(invalid="ignore"):
+            return total / count, losses

@@ -383,11 +383,20 @@ def choices_of(estimator: Estimator) -> dict[str, Any]:
         return closed_form_report(estimator)
     if hasattr(estimator, "alpha_"):
         low, middle, high = np.quantile(estimator.alpha_, [0, 0.5, 1])
-        return {
-            "best_epochs": [int(estimator.best_epoch_)],
+        # Of no epoch none is the best.
+        epochs = {"best_epochs": [int(estimator.best_epoch_)]} if estimator.max_epochs else {}
+        return epochs | {
+            "flattening": float(estimator.flattening_),
+            # NaN where nothing was left to identify, which JSON does not know.
+            "ridge_infonce": _number(estimator.ridge_loss_),
+            "start_infonce": _number(estimator.start_loss_),
             "alpha_min": float(low),
             "alpha_median": float(middle),
             "alpha_max": float(high),
             "share_at_edge": float(estimator.at_edge_.mean()),
         }
     return {"best_epochs": [int(item["best_epoch"]) for item in estimator.history_]}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from braindecode_clip.artifacts import Embeddings, Fold, Predictions, VoxelSet
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.config.decode import SharedConfig
+from braindecode_clip.decode.aligned import Trials
 from braindecode_clip.decode.calibrate import fit_calibration
 from braindecode_clip.decode.fit import apply_decoder, inner_groups, refuse_tokens
 from braindecode_clip.decode.fitted import FittedDecoder, FoldDecoder, NamedArray
@@ -93,8 +94,9 @@ def decode_new_subject(
         folds=tuple(
             fit_shared_fold(
                 fold,
-                [named_fold(item, fold.name) for item in others],
+                {item.subject: named_fold(item, fold.name) for item in others},
                 embeddings,
+                subject=voxels.subject,
                 config=config,
                 unit=voxels.unit,
             )
@@ -138,9 +140,10 @@ def named_fold(voxels: VoxelSet, name: str) -> Fold:
 
 def fit_shared_fold(
     fold: Fold,
-    others: Sequence[Fold],
+    others: Mapping[str, Fold],
     embeddings: Embeddings,
     *,
+    subject: str,
     config: SharedConfig,
     unit: str,
 ) -> FoldDecoder:
@@ -154,7 +157,9 @@ def fit_shared_fold(
         Fewer than 8 training rows, or one group of them.
     """
     seen = np.unique(
-        np.concatenate([part for f in (fold, *others) for part in (f.seen, f.train.stimulus_id)])
+        np.concatenate(
+            [part for f in (fold, *others.values()) for part in (f.seen, f.train.stimulus_id)]
+        )
     )
     both = sorted(set(map(str, seen)) & set(map(str, fold.test.stimulus_id)))
     if both:
@@ -172,9 +177,18 @@ def fit_shared_fold(
             f"{FEWEST_ROWS} rows of 2 stimuli or more. Use more runs."
         )
     targets = embeddings.vectors[embeddings.rows(train.stimulus_id)]
+    trials = [
+        Trials(
+            subject,
+            item.train.data,
+            embeddings.vectors[embeddings.rows(item.train.stimulus_id)],
+            item.train.stimulus_id,
+        )
+        for subject, item in others.items()
+    ]
     space = learn_space(
-        [item.train.data for item in others],
-        [embeddings.vectors[embeddings.rows(item.train.stimulus_id)] for item in others],
+        [item.X for item in trials],
+        [item.Y for item in trials],
         n_components=config.n_components,
         own=targets,
     )
@@ -186,8 +200,16 @@ def fit_shared_fold(
         cv=min(config.cv, n_groups),
         whitening=config.whitening,
         residual_weight=config.residual_weight,
+        alignment=config.alignment,
     )
-    estimator.fit(train.data, targets, groups=groups)
+    estimator.fit(
+        train.data,
+        targets,
+        groups=groups,
+        stimuli=train.stimulus_id,
+        others=trials,
+        subject=subject,
+    )
     gain, offset = fit_calibration(estimator.out_of_fold_, targets, method=config.calibration)
     return FoldDecoder(
         fold=fold.name,
@@ -207,8 +229,11 @@ def fit_shared_fold(
             "n_voxels": int(estimator.n_features_in_),
             "n_inner_groups": n_groups,
             "n_other_subjects": len(others),
-            "n_other_rows": sum(len(item.train.data) for item in others),
+            "n_other_rows": sum(len(item.X) for item in trials),
             "n_components": len(space.variance),
             "mean_gain": float(gain.mean()),
+            "shares": estimator.shares_,
+            "whitening": estimator.whitening_,
+            "n_aligned_stimuli": estimator.n_shared_stimuli_,
         },
     )

@@ -23,7 +23,10 @@ _FITTED = {
     MLPDecoder: (("out_of_fold_",), ("cross_fitted_", "history_", "n_features_in_")),
     ContrastiveDecoder: (
         ("coef_", "intercept_", "alpha_", "at_edge_", "out_of_fold_"),
-        ("cross_fitted_", "best_epoch_", "temperature_", "validation_loss_", "n_features_in_"),
+        (
+            *("cross_fitted_", "best_epoch_", "temperature_", "validation_loss_"),
+            *("flattening_", "ridge_loss_", "start_loss_", "n_features_in_"),
+        ),
     ),
 }
 _CLASSES = {cls.__name__: cls for cls in _FITTED}

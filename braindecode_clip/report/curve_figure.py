@@ -17,7 +17,7 @@ def curve_figure(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        decoder, metric, minutes, value, ci_low, ci_high, chance (shares); rows of differences
+        decoder, metric, minutes, value, low, high, chance (shares); rows of differences
         between decoders (no chance), and of metrics other than top_1 and pairwise, are left out.
     """
     scores = table[table["chance"].notna() & table["metric"].isin(list(_TITLES))]
@@ -30,7 +30,7 @@ def curve_figure(table: pd.DataFrame) -> Figure:
             part = scores[scores["metric"] == metric]
             for decoder, line in part.groupby("decoder", sort=False):
                 points, look = line.sort_values("minutes"), look_of(decoders.index(decoder))
-                low, high = 100 * points["ci_low"], 100 * points["ci_high"]
+                low, high = 100 * points["low"], 100 * points["high"]
                 axes.fill_between(
                     points["minutes"], low, high, color=look["color"], alpha=0.16, lw=0
                 )

@@ -44,9 +44,16 @@ def comparison_table(table: pd.DataFrame) -> Table:
     columns += ("Validation, R²", "Test, pairwise", "Test, Top-1", "Best on validation")
     caption = (
         "Decoders: out-of-fold scores within the training part (validation) beside the test "
-        "scores, brain → image. The best one is chosen on validation alone. Optimistic: of rows by "
-        "which the networks were stopped."
+        "scores, brain → image. The best one is chosen on validation alone. Closed forms (ridge "
+        "and its kin) are scored by cross-validation, in which the scored rows too had a part in "
+        "the choice of penalties; networks and contrastive decoders by cross-fitting, in which "
+        "they had none. Optimistic: of rows by which the networks were stopped."
     )
+    if table["validation_pairwise"].isna().any():
+        caption += (
+            " Without a validation score: decoders that keep no out-of-fold predictions, as those "
+            "of several subjects together, which are never chosen."
+        )
     return Table(caption, columns, tuple(rows), n_heads=6)
 
 
@@ -101,7 +108,7 @@ def curve_table(table: pd.DataFrame) -> Table:
             Cell(str(row["decoder"])),
             Cell(metric_name(str(row["metric"]))),
             Cell(decimal(row["minutes"], digits=1), number=True),
-            _with_interval(row, "value", "ci_low", "ci_high"),
+            _with_interval(row, "value", "low", "high"),
             Cell(percent(row["chance"]), number=True),
         )
         for row in table.to_dict("records")

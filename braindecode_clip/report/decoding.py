@@ -175,6 +175,9 @@ def _curve_topic(table: pd.DataFrame, order: Order, studio: Studio, study: Study
     blocks: list[Block] = []
     keys = ["subject", "roi", "split", "encoder", "fitted"]
     n_fitted = table["fitted"].nunique()
+    counted = (
+        "that they took" if study.calibration_curve.trial_s is None else "of their training trials"
+    )
     for values, rows in table.groupby(keys, sort=False):
         labels = dict(zip(keys, map(str, values), strict=True))
         title = order.row_label(labels)
@@ -185,7 +188,7 @@ def _curve_topic(table: pd.DataFrame, order: Order, studio: Studio, study: Study
         drawing = studio.draw(
             curve_figure(rows),
             alt=f"{title}: accuracy against minutes of training data. {_spoken_curve(rows)}",
-            caption="After the first runs of the subject, by the minutes of their training trials; "
+            caption=f"After the first runs of the subject, by the minutes {counted}; "
             f"candidates are the test pictures; bands: {percent(0.95, digits=0)} intervals over "
             "pictures.",
         )

@@ -40,7 +40,7 @@ LIST_KEYS = {
 }
 #: Labels of a calibration curve, which stand in its file's name, and the columns that are read.
 CURVE_LABELS = ("subject", "roi", "split", "encoder", "decoder")
-CURVE_COLUMNS = ("decoder", "metric", "minutes", "value", "ci_low", "ci_high", "chance")
+CURVE_COLUMNS = ("decoder", "metric", "minutes", "value", "low", "high", "chance")
 MAP_KINDS = ("reliability", "noise_ceiling", "pattern")
 
 

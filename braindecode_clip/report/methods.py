@@ -264,12 +264,21 @@ def _ridge(decoder: RidgeConfig, cite: Citations) -> str:
 
 
 def _shared(decoder: SharedConfig, cite: Citations) -> str:
+    aligned = {
+        "none": "",
+        "procrustes": ", and of a ridge regression on the trials of all subjects, the others "
+        "rotated into the subject's responses to shared training stimuli",
+        "hyperalignment": ", and of a ridge regression on the trials of all subjects in a common "
+        "space found on shared training stimuli by hyperalignment",
+    }[decoder.alignment]
     return (
         f"Decoder {decoder.name} was fitted on all subjects together: a linear map from each "
         f"subject's voxels into at most {decoder.n_components} leading directions of the "
-        "embedding, the mean of a ridge regression, of an encoding model inverted under a prior "
-        "over tuning from the training trials of the other subjects, and of one under a prior "
-        "from the subject's own; directions were then equalised by their variance."
+        f"embedding, a mean of a ridge regression {cite('ridge')}, of an encoding model inverted "
+        "under a prior over tuning from the training trials of the other subjects, of one under a "
+        f"prior from the subject's own{aligned}; how much each counts, and how far directions were "
+        f"equalised by their variance, symmetric InfoNCE {cite('clip')} of held-out training "
+        "rows decided."
     )
 
 
@@ -294,21 +303,31 @@ def _mlp(decoder: MLPConfig, cite: Citations) -> str:
 
 def _contrastive(decoder: ContrastiveConfig, cite: Citations) -> str:
     loss = {"infonce": "symmetric InfoNCE loss", "softclip": "soft contrastive loss"}[decoder.loss]
-    cited = cite("clip" if decoder.loss == "infonce" else "mindeye")
-    return (
-        f"Decoder {decoder.name} is linear: it starts at a ridge regression {cite('ridge')} and "
-        f"goes on under a {loss} {cited} between predicted and true embeddings, for the number "
-        f"of epochs (at most {decoder.max_epochs}) that is best in {decoder.cv}-fold "
-        f"cross-validation within the training part.{_cross_fit(decoder)}"
+    text = (
+        f"Decoder {decoder.name} is a ridge regression {cite('ridge')} with one penalty for all "
+        "dimensions, followed by a division of the leading directions of the embedding by one plus "
+        "a multiple of their variance; penalty and multiple (or ridge with a penalty for each "
+        f"dimension instead) gave the smallest symmetric InfoNCE loss {cite('clip')} between "
+        f"predicted and true embeddings in {decoder.cv}-fold cross-validation within the training "
+        "part."
     )
+    if decoder.max_epochs:
+        cited = cite("clip" if decoder.loss == "infonce" else "mindeye")
+        text += (
+            f" All weights then went on under a {loss} {cited}, for the number of epochs (at most "
+            f"{decoder.max_epochs}) that is best in the same folds."
+        )
+    return text + _cross_fit(decoder)
 
 
 def _cross_fit(decoder: MLPConfig | ContrastiveConfig) -> str:
     if decoder.cross_fit:
         return (
-            f" Out-of-fold predictions are cross-fitted ({decoder.cv} folds): by models for which "
-            "the fold neither trained nor stopped."
+            f" Out-of-fold predictions are cross-fitted ({decoder.cv} folds): by models that were "
+            "trained, and whose choices were made, without the fold."
         )
+    if not decoder.max_epochs:
+        return " Out-of-fold predictions are of rows that had a part in these choices."
     return (
         " Out-of-fold predictions are of rows by which the same models were stopped, and "
         "optimistic."

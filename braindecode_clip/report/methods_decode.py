@@ -84,8 +84,8 @@ def describe_measures(study: StudyConfig, cite: Citations) -> list[str]:
     if study.calibration_curve.enabled:
         sentences.append(
             "Calibration curves score decoders that were fitted on the first runs of a subject; "
-            "minutes are training trials times "
-            f"{plain(study.calibration_curve.trial_s)} s from one trial to the next."
+            f"minutes are {_minutes(study.calibration_curve.trial_s)}. After 0 minutes the mean "
+            "of the training targets was predicted for every trial."
         )
     if study.importance.enabled:
         sentences.append(
@@ -94,3 +94,9 @@ def describe_measures(study: StudyConfig, cite: Citations) -> list[str]:
             "differences of pairwise identification over the test samples."
         )
     return sentences
+
+
+def _minutes(trial_s: float | None) -> str:
+    if trial_s is None:
+        return "those that its runs with training trials took"
+    return f"training trials times {plain(trial_s)} s from one trial to the next"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from braindecode_clip.decode.align import common_rows, hyperalign, procrustes
+from braindecode_clip.decode.align import common_means, hyperalign, procrustes
 from braindecode_clip.errors import DataError, LeakageError
 
 
@@ -76,15 +76,18 @@ def test_the_error_is_the_objective_and_never_rises():
     assert found.errors[-1] == pytest.approx(left / sum(np.square(X).sum() for X in centred))
 
 
-def test_shared_training_stimuli_in_one_order():
-    ids = [np.array(["c", "a", "b", "a"]), np.array(["a", "x", "c"])]
-    first, second = common_rows(ids, test_ids=["t"])
-    np.testing.assert_array_equal(first, [1, 0])
-    np.testing.assert_array_equal(second, [0, 2])
+def test_means_of_shared_training_stimuli_in_one_order():
+    rng = np.random.default_rng(5)
+    ids = [np.array(["c", "a", "b", "a", "d"]), np.array(["a", "x", "d", "c"])]
+    X = [rng.standard_normal((5, 3)), rng.standard_normal((4, 2))]
+    first, second = common_means(X, ids, names=["1", "2"], test_ids=["t"])
+    np.testing.assert_allclose(first, [(X[0][1] + X[0][3]) / 2, X[0][0], X[0][4]])
+    np.testing.assert_allclose(second, X[1][[0, 3, 2]])
     with pytest.raises(LeakageError, match="'c'"):
-        common_rows(ids, test_ids=["c", "q"])
-    with pytest.raises(DataError, match="share 0 training stimuli"):
-        common_rows([np.array(["a"]), np.array(["b"])], test_ids=[])
+        common_means(X, ids, names=["1", "2"], test_ids=["c", "q"])
+    ids[1] = np.array(["a", "x", "y", "z"])
+    with pytest.raises(DataError, match=r"sub-1, sub-2: they share 1 .*'alignment' to 'none'"):
+        common_means(X, ids, names=["1", "2"], test_ids=[])
 
 
 def test_refuses_what_cannot_be_aligned():

@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from braindecode_clip.clip.torchvision_compat import import_open_clip
-from braindecode_clip.decode import ContrastiveDecoder, RidgeDecoder
+from braindecode_clip.decode import ContrastiveDecoder
 from braindecode_clip.decode.descent import Descent, Settings
 from braindecode_clip.decode.losses import (
     bi_mixco,
@@ -30,6 +30,7 @@ def pair():
 def settings(**changes):
     given = {
         "alpha": np.full(4, 30.0),
+        "flatten": None,
         "loss": "infonce",
         "learn_temperature": True,
         "noise": 0.0,
@@ -124,25 +125,41 @@ def test_gradient_among_rows_is_the_gradient_among_voxels():
     np.testing.assert_allclose(basis @ dual.weights(), primal.weights(), atol=1e-10)
 
 
-def test_no_epoch_is_ridge(toy):
-    X, Y = toy.responses(np.arange(80)), toy.vectors[:80]
-    ridge = RidgeDecoder(out_of_fold=True).fit(X, Y)
-    model = ContrastiveDecoder(max_epochs=0, cross_fit=False, random_state=0).fit(X, Y)
-    np.testing.assert_array_equal(model.coef_, ridge.coef_)
-    np.testing.assert_array_equal(model.out_of_fold_, ridge.out_of_fold_)
-
-
 @pytest.mark.parametrize("optimizer", ["adamw", "lbfgs"])
-def test_beats_ridge_on_held_out_rows_and_is_reproducible(make_toy, optimizer):
-    toy = make_toy(noise=2.0)
+def test_epochs_end_where_held_out_rows_are_best_and_are_reproducible(make_toy, optimizer):
+    toy = make_toy(noise=1.0)
     X, Y = toy.responses(np.arange(160)), toy.vectors[:160]
-    options = {"optimizer": optimizer, "random_state": 3}
-    model = ContrastiveDecoder(**options).fit(X, Y)
+    # With one penalty, which is too small, there is something to go on for.
+    options = {"alphas": [10.0], "max_epochs": 15, "random_state": 3}
+    model = ContrastiveDecoder(optimizer=optimizer, **options).fit(X, Y)
     losses = model.validation_loss_
     assert model.best_epoch_ == int(np.argmin(losses)) > 0
     assert losses[model.best_epoch_] < losses[0]
-    again = ContrastiveDecoder(**options).fit(X, Y)
+    again = ContrastiveDecoder(optimizer=optimizer, **options).fit(X, Y)
     np.testing.assert_array_equal(model.coef_, again.coef_)
+    start = ContrastiveDecoder(**options | {"max_epochs": 0}).fit(X, Y)
+    assert start.best_epoch_ == 0 and start.validation_loss_ == []
+    assert np.abs(model.coef_ - start.coef_).max() > 0
+
+
+def test_epochs_start_at_the_flattened_weights():
+    rng = np.random.default_rng(4)
+    X, Y = rng.standard_normal((20, 60)), rng.standard_normal((20, 4)) * [5, 1, 1, 0.1]
+    basis, gains = np.linalg.qr(rng.standard_normal((4, 2)))[0], np.array([0.2, 0.7])
+    space = RowSpace(X)
+    run = Descent(
+        space.scores,
+        Y,
+        labels=np.arange(20),
+        tau=0.3,
+        settings=settings(flatten=(basis, gains)),
+        seed=0,
+        dtype=torch.float64,
+    )
+    whole = np.linalg.qr(np.hstack([basis, np.eye(4)[:, :2]]))[0]
+    head = whole @ np.diag([*gains, 1, 1]) @ whole.T
+    expected = Ridge(30.0).fit(X, Y).coef_.T @ head
+    np.testing.assert_allclose(space.weights(run.weights()), expected, atol=1e-10)
 
 
 def test_held_out_rows_do_not_train_their_fold(make_toy):
@@ -192,6 +209,11 @@ def test_one_target_and_clone(toy):
         model.fit(X, y, stimuli=np.arange(39))
 
 
-@parametrize_with_checks([ContrastiveDecoder(cv=3, max_epochs=3, random_state=0)])
+@parametrize_with_checks(
+    [
+        ContrastiveDecoder(cv=3, random_state=0),
+        ContrastiveDecoder(cv=3, max_epochs=3, random_state=0),
+    ]
+)
 def test_scikit_learn_conventions(estimator, check):
     check(estimator)

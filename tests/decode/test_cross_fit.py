@@ -16,14 +16,17 @@ from braindecode_clip.decode import (
     decode,
 )
 from braindecode_clip.decode.compare import compare_decoders
-from braindecode_clip.decode.cross_fit import can_cross_fit, cross_fitted, inner_cv
+from braindecode_clip.decode.cross_fit import can_cross_fit, cross_fitted, inner_cv, out_of_fold_by
+from braindecode_clip.decode.fit import choices_of
 from braindecode_clip.io.training_state import TrainingState
 
 SMALL = {"hidden": 8, "max_epochs": 3, "n_members": 2, "validation": 0.25, "random_state": 0}
 KINDS = [
     MLPDecoder(**SMALL),
     ContrastiveDecoder(alphas=[10.0, 100.0], max_epochs=4, random_state=0),
+    ContrastiveDecoder(alphas=[10.0, 100.0], random_state=0),
 ]
+IDS = ["mlp", "contrastive", "no epochs"]
 
 
 def with_options(model, **changes):
@@ -54,7 +57,7 @@ def test_noise_is_at_chance_and_was_not_when_rows_stopped_the_training():
     assert mean > 3 * error
 
 
-@pytest.mark.parametrize("model", KINDS, ids=["mlp", "contrastive"])
+@pytest.mark.parametrize("model", KINDS, ids=IDS)
 def test_targets_of_a_fold_change_nothing_of_its_predictions(model, toy):
     """Neither by training nor by any choice: the same bits but for the rounding of the mean."""
     X, Y = toy.responses(np.arange(72)), toy.vectors[:72]
@@ -104,22 +107,67 @@ def test_networks_of_a_fold_know_the_groups_and_stimuli_of_the_others_alone(toy)
         np.testing.assert_allclose(model.out_of_fold_[held], expected, atol=1e-6)
 
 
-def test_ridge_by_hand(toy):
-    """Without an epoch the contrastive decoder is ridge, penalties chosen within each fold."""
+def by_hand(fit, X, Y, groups):
+    """Predict every fold by a decoder of the others, set on the mean of all rows."""
+    expected = np.empty(Y.shape)
+    for train, held in GroupKFold(4).split(X, groups=groups):
+        predicted = fit(X[train], Y[train], groups[train]).predict(X[held])
+        expected[held] = predicted - Y[train].mean(axis=0) + Y.mean(axis=0)
+    return expected
+
+
+def test_contrastive_by_hand(toy):
+    """Of one target it is ridge, penalties chosen within each fold; of many what it is anew."""
     X, Y = toy.responses(np.arange(75)), toy.vectors[:75]
     groups = np.arange(75) // 5
     alphas = [1.0, 30.0, 900.0]
-    model = ContrastiveDecoder(alphas, 4, max_epochs=0).fit(X, Y, groups=groups)
+
+    def ridge(X, Y, groups):
+        return RidgeDecoder(alphas, 4).fit(X, Y, groups=groups)
+
+    def contrastive(X, Y, groups):
+        return ContrastiveDecoder(alphas, 4, cross_fit=False).fit(X, Y, groups=groups)
+
+    y = Y[:, 1]
+    found = ContrastiveDecoder(alphas, 4).fit(X, y, groups=groups).out_of_fold_
+    np.testing.assert_allclose(found, by_hand(ridge, X, y, groups), atol=1e-6)
+    model = ContrastiveDecoder(alphas, 4).fit(X, Y, groups=groups)
+    expected = by_hand(contrastive, X, Y, groups)
+    np.testing.assert_allclose(model.out_of_fold_, expected, atol=1e-6)
+    for other in (by_hand(ridge, X, Y, groups), contrastive(X, Y, groups).out_of_fold_):
+        assert np.abs(expected - other).max() > 1e-3
+
+
+def test_repeats_are_no_negatives_of_each_other_within_a_fold_either(toy):
+    X, Y = toy.responses(np.arange(72)), toy.vectors[:72]
+    groups, stimuli = np.arange(72) // 6, np.arange(72) % 3
+    # One penalty, far too small, and no noise: there is something to go on for, and no chance.
+    options = {"alphas": [1.0], "cv": 4, "max_epochs": 3, "noise": 0.0, "random_state": 0}
+    model = ContrastiveDecoder(**options).fit(X, Y, groups, stimuli)
     expected = np.empty(Y.shape)
     for train, held in GroupKFold(4).split(X, groups=groups):
-        ridge = RidgeDecoder(alphas, 4).fit(X[train], Y[train], groups=groups[train])
-        expected[held] = ridge.predict(X[held]) - Y[train].mean(axis=0) + Y.mean(axis=0)
-    np.testing.assert_allclose(model.out_of_fold_, expected, atol=1e-6)
-    whole = RidgeDecoder(alphas, 4, out_of_fold=True).fit(X, Y, groups=groups).out_of_fold_
-    assert np.abs(expected - whole).max() > 1e-3
+        part = ContrastiveDecoder(**options, cross_fit=False)
+        part.fit(X[train], Y[train], groups[train], stimuli[train])
+        expected[held] = part.predict(X[held]) - Y[train].mean(axis=0) + Y.mean(axis=0)
+    np.testing.assert_allclose(model.out_of_fold_, expected, atol=1e-5)
+    apart = ContrastiveDecoder(**options).fit(X, Y, groups).out_of_fold_
+    assert np.abs(expected - apart).max() > 1e-3
 
 
-@pytest.mark.parametrize("model", KINDS, ids=["mlp", "contrastive"])
+def test_without_epochs_no_rows_stop_anything(toy):
+    X, Y = toy.responses(np.arange(40)), toy.vectors[:40]
+    for epochs, cross_fit, name in (
+        (0, False, "cross_validation"),
+        (2, False, "stopping_rows"),
+        (0, True, "cross_fit"),
+    ):
+        model = ContrastiveDecoder([10.0], 3, max_epochs=epochs, cross_fit=cross_fit)
+        model.fit(X, Y)
+        assert out_of_fold_by(model) == name
+        assert ("best_epochs" in choices_of(model)) is (epochs > 0)
+
+
+@pytest.mark.parametrize("model", KINDS, ids=IDS)
 def test_the_decoder_itself_does_not_depend_on_it(model, toy):
     X, Y = toy.responses(np.arange(60)), toy.vectors[:60]
     one, two = (with_options(model, cross_fit=flag).fit(X, Y) for flag in (True, False))
@@ -137,7 +185,7 @@ def test_tokens_repeats_and_splitters(toy):
         assert np.isfinite(used.out_of_fold_).all()
 
 
-@pytest.mark.parametrize("model", KINDS, ids=["mlp", "contrastive"])
+@pytest.mark.parametrize("model", KINDS, ids=IDS)
 def test_two_groups_cannot_be_cross_fitted(model, toy, caplog):
     X, Y = toy.responses(np.arange(40)), toy.vectors[:40]
     used = with_options(model, cv=2)
@@ -178,7 +226,7 @@ def test_rows_in_several_folds_are_averaged_and_in_none_unknown():
     assert np.isnan(held[4]).all()
 
 
-@pytest.mark.parametrize("model", KINDS, ids=["mlp", "contrastive"])
+@pytest.mark.parametrize("model", KINDS, ids=IDS)
 def test_finished_folds_are_taken_up(model, toy, tmp_path, caplog):
     X, Y = toy.responses(np.arange(50)), toy.vectors[:50]
     store = TrainingState(tmp_path, key={"a": 1})

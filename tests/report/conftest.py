@@ -395,7 +395,8 @@ def write_decoding(study: Study, labels: dict[str, str]) -> None:
             for part in ("", "early")
         ],
         "curves": [
-            {"decoder": name, "metric": metric, "minutes": minutes, "value": 0.6, **ends}
+            {"decoder": name, "metric": metric, "minutes": minutes, "value": 0.6}
+            | {"low": 0.4, "high": 0.9, "n_runs": 1, "n_trials": 20, "ci_method": "bootstrap"}
             | {"chance": 0.5 if name == "ridge" else None}
             for name in ("ridge", "together - ridge")
             for metric in ("top_1", "pairwise")

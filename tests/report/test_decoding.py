@@ -12,6 +12,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from braindecode_clip.checks import Problems
+from braindecode_clip.config.decode import ContrastiveConfig
 from braindecode_clip.config.study import StudyConfig, parse_study
 from braindecode_clip.errors import DataError
 from braindecode_clip.report import theme
@@ -25,6 +26,7 @@ from braindecode_clip.report.decoding import Topic, decoding_topics
 from braindecode_clip.report.figures import look_of, rank_figure
 from braindecode_clip.report.inputs import CURVE_COLUMNS, _Reader
 from braindecode_clip.report.listing import list_results
+from braindecode_clip.report.methods import _contrastive
 from braindecode_clip.report.methods_decode import describe_measures
 from braindecode_clip.report.numbers import THIN
 from braindecode_clip.report.results import Order
@@ -115,6 +117,15 @@ def test_the_choice_of_validation_is_marked_and_transductive_named(topics) -> No
     assert rows[0][8].detail.startswith("70.0")
     assert "never by a test score" in topic.intro and "optimistic" in topic.intro
     assert [row[6].detail for row in rows] == ["", "", "optimistic"]
+    assert "by cross-validation, in which the scored rows too had a part" in topic.table.caption
+    assert "Without a validation score" not in topic.table.caption
+
+
+def test_a_decoder_without_a_validation_score_is_explained(topics) -> None:
+    none = compared(roi="visual", decoder="ridge", validation_pairwise=np.nan, validation_r2=np.nan)
+    (topic,) = topics(comparison=pd.DataFrame([*COMPARED.to_dict("records"), none]))
+    assert "–" in [row[6].text for row in topic.table.rows]
+    assert "Without a validation score: decoders that keep no out-of-fold" in topic.table.caption
 
 
 def test_the_forest_marks_the_choice_not_the_best_test_score(topics, drawn) -> None:
@@ -204,7 +215,7 @@ def curve(**extra: object) -> pd.DataFrame:
             for minutes in (4.0, 2.0):
                 rows.append(
                     {"decoder": decoder, "metric": metric, "minutes": minutes}
-                    | {"value": value + minutes / 20, "ci_low": value, "ci_high": 0.9}
+                    | {"value": value + minutes / 20, "low": value, "high": 0.9}
                     | {"chance": np.nan if "-" in decoder else chance, **extra}
                 )
     return pd.DataFrame(rows)
@@ -219,6 +230,9 @@ def test_the_curve_draws_scores_in_percent_against_minutes() -> None:
         np.testing.assert_allclose(lines["ridge"].get_xdata(), [2, 4])
         np.testing.assert_allclose(lines["together"].get_ydata(), [60, 70])
         np.testing.assert_allclose(lines["chance"].get_ydata(), chance)
+        bands = [band.get_paths()[0].vertices[:, 1] for band in axis.collections]
+        ends = [(band.min(), band.max()) for band in bands]
+        np.testing.assert_allclose(ends, [(30, 90), (50, 90)])
     only = curve_figure(curve().query("metric == 'pairwise'"))
     assert len(only.axes) == 1
 
@@ -340,6 +354,31 @@ def test_methods_tell_what_was_measured_and_nothing_else(study) -> None:
     assert "(90 %) are percentiles of 555" in text and "times 4.5 s" in text
     assert "ROI visual were fitted again without the voxels of early, higher" in text
     assert any("BrainBits" in work for work in cite.references)
+    config["calibration_curve"] = {"enabled": True}
+    text = " ".join(describe_measures(parse_study(config, where="x"), Citations()))
+    assert "minutes are those that its runs with training trials took." in text
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted", "unwanted"),
+    [
+        ({}, ["trained, and whose choices were made, without the fold"], ["epochs", "optimistic"]),
+        ({"cross_fit": False}, ["had a part in these choices"], ["cross-fitted", "optimistic"]),
+        ({"loss": "softclip"}, [], ["Scotti"]),
+        (
+            {"loss": "softclip", "max_epochs": 7, "cross_fit": False},
+            ["(at most 7)", "models were stopped, and optimistic", "Scotti"],
+            ["cross-fitted"],
+        ),
+    ],
+)
+def test_methods_tell_how_contrastive_decoders_choose(options, wanted, unwanted) -> None:
+    cite = Citations()
+    config = ContrastiveConfig(**options)
+    text = " ".join([_contrastive(config, cite), *cite.references])
+    assert "one penalty for all dimensions" in text
+    assert all(part in text for part in wanted)
+    assert not any(part in text for part in unwanted)
 
 
 def test_the_page_has_a_part_about_decoders_where_any_was_measured(decoded, words, parse) -> None:

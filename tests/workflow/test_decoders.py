@@ -271,6 +271,11 @@ def test_bottleneck_importance_and_curves_hold_every_decoder(every: Path) -> Non
         table = read_tsv(path)
         assert set(table["decoder"]) >= {"ridge", "together"}
         assert table["minutes"].max() == pytest.approx(60 * 4 / 60)
+        assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
+        # Before any data every trial is predicted alike, so that each is at chance exactly.
+        first = table[table["n_runs"] == 0]
+        assert set(first["decoder"]) == {"ridge", "together"} and not first["n_trials"].any()
+        np.testing.assert_allclose(first["value"], first["chance"])
         assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
     drawn = [alt for alt in alternative_texts(page) if "minutes of training data" in alt]
     assert len(drawn) == 4 and all("together: " in alt and "ridge: " in alt for alt in drawn)

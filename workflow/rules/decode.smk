@@ -72,6 +72,14 @@ rule calibration_curve:
             if subject != wildcards.subject
         ],
         embeddings=EMBEDDINGS,
+        signals=lambda wildcards: (
+            []
+            if STUDY.calibration_curve.trial_s
+            else [
+                f"{RESULTS}/preprocess/sub-{wildcards.subject}/{name}_signals.h5"
+                for name in subject_runs(wildcards)
+            ]
+        ),
     output:
         table=result("curve"),
         figure=result("curve_figure"),
@@ -90,11 +98,14 @@ rule calibration_curve:
         code=code("calibration_curve"),
         options=lambda wildcards: as_json(DECODERS[wildcards.decoder]),
         others=lambda wildcards, input: each("--other", input.others),
-        trial_s=STUDY.calibration_curve.trial_s,
+        signals=lambda wildcards, input: each("--signals", input.get("signals", [])),
+        trial_s=option("--trial-s", STUDY.calibration_curve.trial_s),
+        max_minutes=option("--max-minutes", STUDY.calibration_curve.max_minutes),
         points=STUDY.calibration_curve.points,
         seed=STUDY.seed,
     shell:
         "braindecode-clip calibration-curve {input.voxels:q} {params.others}"
-        " --embeddings {input.embeddings:q} --trial-s {params.trial_s} --points {params.points}"
+        " --embeddings {input.embeddings:q} {params.signals} {params.trial_s} {params.max_minutes}"
+        " --points {params.points}"
         " --options {params.options:q} --seed {params.seed} --out {output.table:q}"
         " --out-figure {output.figure:q} > {log:q} 2>&1"
