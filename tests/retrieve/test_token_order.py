@@ -83,12 +83,14 @@ def literal(pooled: Study, tokens: Study, names: np.ndarray, shortlist: int, kin
 
 @pytest.fixture
 def pooled(make_study: Callable[..., Study]) -> Study:
-    """Seven samples of four stimuli; 12 candidates, some level in pooled vectors or in tokens."""
+    """Seven samples of four stimuli in two folds; 12 candidates, some level in pooled vectors or in tokens."""
     predictions, embeddings = make_study((2, 1, 3, 1), n_embedded=12)
     vectors = embeddings.vectors.copy()
     vectors[[5, 9]] = vectors[2]
     vectors[6] = vectors[0]
-    return predictions, replace(embeddings, vectors=vectors)
+    first = np.unique(predictions.stimulus_id)[:2]
+    fold = np.where(np.isin(predictions.stimulus_id, first), "a", "b")
+    return replace(predictions, fold=fold), replace(embeddings, vectors=vectors)
 
 
 @pytest.fixture
@@ -242,7 +244,7 @@ def spoilt(tokens: Study) -> dict[str, tuple[Study, str]]:
     flat = replace(predicted, vectors=predicted.vectors.reshape(7, -1))
     return {
         "stimuli": ((replace(predicted, stimulus_id=predicted.stimulus_id[turned]), embedded), ""),
-        "folds": ((replace(predicted, fold=np.array(list("aaaabbb"))), embedded), "folds"),
+        "folds": ((replace(predicted, fold=predicted.fold[turned]), embedded), "folds"),
         "runs": ((replace(predicted, group=predicted.group[turned]), embedded), "runs"),
         "repeats": ((replace(predicted, n_repeats=predicted.n_repeats + 1), embedded), "repeats"),
         "unit": ((replace(predicted, unit="run"), embedded), "units of the split"),
