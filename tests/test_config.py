@@ -106,6 +106,35 @@ def test_tokens_are_for_the_decoders_that_take_them(change: dict, named: str) ->
         parse_study(config | change, where="demo.yaml")
 
 
+@pytest.mark.parametrize(
+    ("rerank", "change", "words"),
+    [
+        ({"encoder": "vit"}, {}, None),
+        ({"encoder": "own", "decoder": "ridge"}, {}, None),
+        ({"encoder": "scenes"}, {}, "'scenes' is none of the study's encoders with token"),
+        ({"encoder": "vit", "decoder": "mlp2"}, {}, "decoder 'mlp2' is none of the study's"),
+        ({"encoder": "x", "decoder": "y"}, {}, "encoder 'x' .*; decoder 'y' "),
+        ({"encoder": "vit"}, {"retrieve": {"candidate_sets": {}}}, "with `candidate_sets`"),
+    ],
+)
+def test_reranking_names_an_encoder_of_tokens(
+    rerank: dict, change: dict, words: str | None
+) -> None:
+    config = yaml.safe_load((ROOT / "config/demo.yaml").read_text())
+    config["encoders"] = [
+        {"name": "scenes"},
+        {"name": "own", "kind": "precomputed", "vectors": "tokens.npz"},
+        {"name": "vit", "kind": "local", "model": "models/vit", "targets": "penultimate"},
+    ]
+    config["decoders"] = [{"name": "ridge", "kind": "ridge"}]
+    config["galleries"] = [{"name": "test"}, {"name": "by-tokens", "rerank": rerank}]
+    if words is None:
+        assert parse_study(config | change, where="demo.yaml").galleries[1].rerank is not None
+        return
+    with pytest.raises(ConfigError, match=f"gallery 'by-tokens'.*{words}"):
+        parse_study(config | change, where="demo.yaml")
+
+
 def test_check_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
     good.write_text((ROOT / "config/demo.yaml").read_text())

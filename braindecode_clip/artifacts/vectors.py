@@ -143,13 +143,17 @@ class Retrieval:
     gallery_ids : ndarray (n_gallery,) str
     similarity : ndarray (n_queries, n_gallery) float32
         Kept for permutation tests and pool sizes: of the kind in ``info``, corrected where
-        ``info`` names a correction.
+        ``info`` names a correction. Where ``info`` names a re-ranking, float64: the cosine of the
+        tokens of what it ordered, and for all others the similarity less 3, which is below.
     true_index : ndarray (n_queries,) int64
         Column of the true candidate.
     info : dict
         subject, roi, split, decoder, encoder, gallery, similarity. Where similarities were
         corrected for hubs: correction (e.g. "csls", or "csls, transductive" when it was
-        estimated from the test set), correction_statistics and transductive.
+        estimated from the test set), correction_statistics and transductive. Where they were
+        ordered again by tokens: rerank, with encoder, decoder, shortlist (the option),
+        mean_ordered (candidates of a sample that were ordered) and true_ordered (share of the
+        samples whose true one was among them).
     """
 
     direction: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ from braindecode_clip.config.retrieve import (
     CandidateSetsConfig,
     CorrectionConfig,
     GalleryConfig,
+    RerankConfig,
     RetrieveConfig,
 )
 from braindecode_clip.errors import ConfigError
@@ -19,6 +22,7 @@ from braindecode_clip.errors import ConfigError
 if TYPE_CHECKING:
     from braindecode_clip.artifacts import Predictions
     from braindecode_clip.config.nearest import SearchConfig
+    from braindecode_clip.retrieve.token_order import TokenOrder
 
 
 def retrieve(
@@ -39,6 +43,13 @@ def retrieve(
     distractors: Annotated[
         Path | None,
         typer.Option(help="More candidates, written by `gallery` or `embed`: the gallery's."),
+    ] = None,
+    token_predictions: Annotated[
+        Path | None,
+        typer.Option(help="Predicted tokens of the same samples, for the gallery's `rerank`."),
+    ] = None,
+    token_embeddings: Annotated[
+        Path | None, typer.Option(help="The tokens that their decoder was trained on.")
     ] = None,
     decoder: Annotated[
         Path | None,
@@ -72,6 +83,7 @@ def retrieve(
             "--distractors: give the encoded candidates exactly where the gallery has "
             "`distractors`; `braindecode-clip gallery` encodes them."
         )
+    _check_token_files(chosen, token_predictions, token_embeddings)
     more = None if distractors is None else load_candidates(distractors)
     training, inputs = training_predictions(
         decoder, voxels, needed=config.needs_training, config=config
@@ -80,6 +92,9 @@ def retrieve(
     with (
         open_vectors(predictions, Predictions) as predicted,
         open_vectors(embeddings, Embeddings) as targets,
+        opened_tokens(
+            chosen, token_predictions, token_embeddings, common=config, pooled=predicted
+        ) as tokens,
         milestone(logger, f"ranked gallery {chosen.name}") as note,
     ):
         if config.average_predictions:
@@ -98,6 +113,7 @@ def retrieve(
                 correction=config.correction,
                 sets=config.candidate_sets,
                 training=training,
+                rerank=tokens,
             )
             for direction, path in files.items()
             if path is not None
@@ -110,17 +126,70 @@ def retrieve(
             "gallery": chosen.model_dump(mode="json"),
             "retrieve": config.model_dump(mode="json"),
         },
-        inputs=[predictions, embeddings, *([distractors] if distractors else []), *inputs],
+        inputs=[
+            path
+            for path in (predictions, embeddings, distractors, token_predictions, token_embeddings)
+            if path is not None
+        ]
+        + inputs,
     )
     for path, retrieval in found.items():
         save_artifact(path, retrieval, provenance)
         logger.info("wrote %s", path)
 
 
-retrieve.__doc__ = (
-    f"{retrieve.__doc__}\n\n"
-    f"{options_help(RetrieveConfig, GalleryConfig, CorrectionConfig, CandidateSetsConfig)}"
+retrieve.__doc__ = f"{retrieve.__doc__}\n\n" + options_help(
+    RetrieveConfig, GalleryConfig, RerankConfig, CorrectionConfig, CandidateSetsConfig
 )
+
+
+def _check_token_files(
+    chosen: GalleryConfig, predictions: Path | None, embeddings: Path | None
+) -> None:
+    given = {"--token-predictions": predictions, "--token-embeddings": embeddings}
+    wrong = [flag for flag, path in given.items() if (path is None) != (chosen.rerank is None)]
+    if wrong and chosen.rerank is None:
+        raise ConfigError(
+            f"{', '.join(wrong)}: gallery '{chosen.name}' has no `rerank`. Add it, or leave the "
+            "files out."
+        )
+    if wrong:
+        raise ConfigError(
+            f"{', '.join(wrong)}: missing. Gallery '{chosen.name}' has `rerank`: give what "
+            f"decoder '{chosen.rerank.decoder or 'of the same name'}' predicted of encoder "
+            f"'{chosen.rerank.encoder}', and that encoder's embeddings."
+        )
+
+
+@contextmanager
+def opened_tokens(
+    chosen: GalleryConfig,
+    predictions: Path | None,
+    embeddings: Path | None,
+    *,
+    common: RetrieveConfig,
+    pooled: Predictions,
+) -> Iterator[TokenOrder | None]:
+    """Open the tokens that a gallery is re-ranked by; None where it isn't."""
+    from braindecode_clip.artifacts import Embeddings, Predictions
+    from braindecode_clip.io.hdf5 import open_vectors
+    from braindecode_clip.retrieve import average_repeats
+    from braindecode_clip.retrieve.token_order import TokenOrder
+
+    if chosen.rerank is None or predictions is None or embeddings is None:
+        yield None
+        return
+    with (
+        open_vectors(predictions, Predictions) as predicted,
+        open_vectors(embeddings, Embeddings) as targets,
+    ):
+        yield TokenOrder(
+            average_repeats(predicted) if common.average_predictions else predicted,
+            targets,
+            encoder=chosen.rerank.encoder,
+            decoder=chosen.rerank.decoder or str(pooled.info.get("decoder", "")),
+            shortlist=chosen.rerank.shortlist,
+        )
 
 
 def own_options(chosen: GalleryConfig | SearchConfig, common: RetrieveConfig) -> RetrieveConfig:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from braindecode_clip.checks import some
 from braindecode_clip.config.base import Section
 from braindecode_clip.config.candidates import CandidatesConfig
+from braindecode_clip.config.datasets import LABEL
 
 Similarity = Literal["cosine", "correlation", "euclidean"]
 
@@ -106,6 +107,30 @@ def refuse_hidden_transduction(what: str, name: str, options: RetrieveConfig) ->
         )
 
 
+class RerankConfig(Section):
+    """Order the best candidates of every brain sample again, by tokens."""
+
+    encoder: str = Field(
+        pattern=LABEL,
+        description="Encoder of the study whose targets are tokens (or penultimate, or "
+        "precomputed tokens). Predicted tokens, laid end to end, are compared with a candidate's "
+        "by cosine.",
+    )
+    decoder: str | None = Field(
+        default=None,
+        pattern=LABEL,
+        description="Decoder that predicts the tokens, fitted on that encoder; null (default) "
+        "takes the decoder of the same name as the one that is ranked.",
+    )
+    shortlist: int = Field(
+        default=50,
+        ge=1,
+        description="Candidates that are ordered by tokens: the best of each brain sample. All "
+        "others keep their order below them. Where candidates level with one another don't all "
+        "fit, none of them is taken, so 1 changes nothing. Default 50.",
+    )
+
+
 class GalleryConfig(Section):
     """A set of candidates that predictions are ranked against."""
 
@@ -134,6 +159,13 @@ class GalleryConfig(Section):
         default=None, description="For this gallery; null (default) takes that of `retrieve`."
     )
 
+    rerank: RerankConfig | None = Field(
+        default=None,
+        description="Order the best candidates again by tokens, after the search by pooled "
+        "vectors. brain_to_image alone; image_to_brain stays as the pooled vectors rank it. Not "
+        "with distractors, corrections and candidate sets. Null (default) doesn't.",
+    )
+
     @model_validator(mode="after")
     def _ids_belong_to_listed(self) -> GalleryConfig:
         if self.candidates == "listed" and not self.ids:
@@ -154,9 +186,26 @@ class GalleryConfig(Section):
         Raises
         ------
         ValueError
-            They are transductive, and the gallery's name doesn't say so.
+            They are transductive, and the gallery's name doesn't say so; or they can't be
+            combined with re-ranking.
         """
         own = {name: getattr(self, name) for name in ("similarity", "correction")}
         options = common.model_copy(update={k: v for k, v in own.items() if v is not None})
         refuse_hidden_transduction("gallery", self.name, options)
+        self._refuse_with_rerank(options)
         return options
+
+    def _refuse_with_rerank(self, options: RetrieveConfig) -> None:
+        parts = {
+            "distractors": self.distractors,
+            "correction": options.correction,
+            "candidate_sets": options.candidate_sets,
+        }
+        clashes = [f"`{name}`" for name, value in parts.items() if value is not None]
+        if self.rerank is not None and clashes:
+            raise ValueError(
+                f"gallery '{self.name}': `rerank` can't be combined with {', '.join(clashes)}: "
+                "distractors have no tokens, and corrections and candidate sets are of pooled "
+                "similarities. Drop them here, or `rerank`; what `retrieve` sets is for every "
+                "gallery"
+            )

@@ -141,6 +141,33 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _reranking_has_tokens(self) -> StudyConfig:
+        tokens = [
+            item.name
+            for item in self.encoders
+            if item.targets != "pooled" or item.kind == "precomputed"
+        ]
+        decoders = [item.name for item in self.decoders]
+        for gallery in self.galleries:
+            if gallery.rerank is None:
+                continue
+            wanted = gallery.rerank
+            problems = []
+            if wanted.encoder not in tokens:
+                problems.append(
+                    f"encoder '{wanted.encoder}' is none of the study's encoders with token "
+                    f"targets, which are {some(tokens) or 'none'}; add it to `encoders` with "
+                    "'targets: tokens'"
+                )
+            if wanted.decoder is not None and wanted.decoder not in decoders:
+                problems.append(
+                    f"decoder '{wanted.decoder}' is none of the study's, which are {some(decoders)}"
+                )
+            if problems:
+                raise ValueError(f"gallery '{gallery.name}', rerank: {'; '.join(problems)}")
+        return self
+
+    @model_validator(mode="after")
     def _shared_decoders_split_by_stimulus(self) -> StudyConfig:
         shared = [item.name for item in self.decoders if item.kind == "shared"]
         if self.calibration_curve.enabled and not shared:

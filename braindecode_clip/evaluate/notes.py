@@ -75,6 +75,8 @@ def design_notes(
                 f"transductive. The correction for hubs ({retrieval.info['correction']}) was "
                 "estimated from the test set, so a trial's score depends on the other test trials."
             )
+        if "rerank" in retrieval.info:
+            notes.append(_rerank_note(retrieval))
         if "candidate_sets" in retrieval.info:
             notes.append(_sets_note(retrieval))
         n_same = int(retrieval.info.get("n_duplicates", 0))
@@ -84,6 +86,18 @@ def design_notes(
                 "vector as another one. They tie, so none of them can have rank 1."
             )
     return notes
+
+
+def _rerank_note(retrieval: Retrieval) -> str:
+    facts = retrieval.info["rerank"]
+    return (
+        f"gallery {retrieval.info.get('gallery', '')}, {retrieval.direction}: the best "
+        f"{facts['shortlist']} candidates of each sample were ordered again by the cosine of their "
+        f"tokens (encoder {facts['encoder']}, decoder {facts['decoder']}); the true one was among "
+        f"them for {facts['true_ordered']:.0%} of {len(retrieval.queries)}. The others keep their "
+        "order below, and are listed with their similarity less 3. Scores in smaller galleries "
+        "rest on the shortlists of the whole one."
+    )
 
 
 def _sets_note(retrieval: Retrieval) -> str:

@@ -365,6 +365,23 @@ def _corrections(inputs: Inputs) -> list[str]:
     ]
 
 
+def _reranked(inputs: Inputs) -> list[str]:
+    """Say for each gallery whose candidates were ordered again by which tokens."""
+    found: dict[str, dict] = {}
+    for item in inputs.retrievals:
+        if "rerank" in item.info:
+            facts = found.setdefault(str(item.info.get("gallery")), {**item.info["rerank"]})
+            facts.setdefault("decoders", []).append(str(item.info["rerank"]["decoder"]))
+    return [
+        f"In gallery {name} the best {count(facts['shortlist'])} candidates of each brain sample "
+        "were then ordered by the cosine similarity of their tokens, laid end to end, with the "
+        f"predicted tokens (encoder {facts['encoder']}, decoder "
+        f"{_and(list(dict.fromkeys(facts['decoders'])))}); all others kept their order below "
+        "them, and the opposite direction was left as it is."
+        for name, facts in found.items()
+    ]
+
+
 _KINDS = {
     "cosine": "cosine similarity",
     "correlation": "correlation",
@@ -385,6 +402,7 @@ def _identification(inputs: Inputs, cite: Citations) -> list[str]:
         f"embedding {cite('kay')}; ties have their mean rank. Pairwise identification is the "
         f"share of distractors beaten {cite('kamitani')}.",
         *_corrections(inputs),
+        *_reranked(inputs),
         f"Intervals ({percent(options.confidence, digits=0)}) come from "
         f"{count(options.n_bootstrap)} bootstrap samples of {drawn} {cite('bootstrap')}.",
         f"One-sided p-values come from {count(options.n_permutations)} permutations of {moved} "

@@ -179,12 +179,23 @@ def _check_distractors(embeddings: Embeddings, distractors: Gallery) -> None:
     problems.raise_if_any()
 
 
-def count_duplicates(vectors: np.ndarray) -> int:
-    """Count the rows that equal at least one other row, byte for byte."""
-    seen: dict[bytes, int] = {}
+def count_duplicates(vectors: np.ndarray, tokens: np.ndarray | None = None) -> int:
+    """Count the rows that equal at least one other row, byte for byte; in their tokens too."""
+    rows = _duplicates(vectors)
+    if tokens is not None and len(rows):
+        # Most tokens lie in a file: those of other rows needn't be read.
+        rows = _duplicates(vectors[rows], tokens[rows])
+    return len(rows)
+
+
+def _duplicates(*parts: np.ndarray) -> np.ndarray:
+    members: dict[bytes, list[int]] = {}
     # Tokens may lie in a file: some rows at a time, and their digests instead of their bytes.
-    for start in range(0, len(vectors), ROWS_AT_ONCE):
-        for row in np.ascontiguousarray(vectors[start : start + ROWS_AT_ONCE]):
-            key = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
-            seen[key] = seen.get(key, 0) + 1
-    return sum(count for count in seen.values() if count > 1)
+    for start in range(0, len(parts[0]), ROWS_AT_ONCE):
+        blocks = [np.ascontiguousarray(part[start : start + ROWS_AT_ONCE]) for part in parts]
+        for row, values in enumerate(zip(*blocks, strict=True), start=start):
+            digest = hashlib.blake2b(digest_size=16)
+            for value in values:
+                digest.update(value.tobytes())
+            members.setdefault(digest.digest(), []).append(row)
+    return np.array([row for rows in members.values() if len(rows) > 1 for row in rows], dtype=int)

@@ -21,6 +21,7 @@ from braindecode_clip.metrics import count_better, ranks
 from braindecode_clip.retrieve.calibration import add_candidate_sets
 from braindecode_clip.retrieve.correct import check_training, correct_table, describe
 from braindecode_clip.retrieve.pool import count_duplicates, make_pool
+from braindecode_clip.retrieve.token_order import TokenOrder, check_token_order, order_by_tokens
 from braindecode_clip.similarity import SimilarityKind, similarity_matrix
 
 Direction = Literal["brain_to_image", "image_to_brain"]
@@ -40,6 +41,7 @@ def retrieve(
     correction: CorrectionConfig | None = None,
     sets: CandidateSetsConfig | None = None,
     training: Predictions | None = None,
+    rerank: TokenOrder | None = None,
 ) -> Retrieval:
     """Find the rank of the true candidate for every query.
 
@@ -74,6 +76,10 @@ def retrieve(
         (the true one is) and abstained, ``info`` candidate_sets.
     training : Predictions, optional
         Of training samples that were held out; for ``sets`` and corrections from "train".
+    rerank : TokenOrder, optional
+        For "brain_to_image": the best candidates are ordered again
+        (:mod:`braindecode_clip.retrieve.token_order`). ``info`` gets rerank. Not with
+        ``distractors``, ``correction`` and ``sets``.
 
     Returns
     -------
@@ -81,7 +87,8 @@ def retrieve(
         For "image_to_brain" ``gallery_ids`` and ``top_id`` name the stimulus of each sample,
         ``similarity`` has a row for each sample's picture, and ``true_index`` counts up.
         ``info`` has those of the predictions, and gallery, similarity, unit,
-        n_gallery and n_duplicates (candidates whose vector another candidate has too); with
+        n_gallery and n_duplicates (candidates whose vector another candidate has too, and whose
+        tokens where they are re-ranked); with
         a correction also correction, correction_statistics and transductive; with distractors
         what became of them.
 
@@ -90,7 +97,7 @@ def retrieve(
     DataError
         Embeddings of another encoder, another number of dimensions, a repeated candidate, a
         missing one, a prediction of zeros only, training predictions that are missing or do not
-        belong to the test.
+        belong to the test, tokens of other samples or without a candidate.
     """
     if direction not in get_args(Direction):
         raise ConfigError(f"direction: got {direction!r}, expected {get_args(Direction)}.")
@@ -101,6 +108,13 @@ def retrieve(
             "retrieve: targets are tokens, which are ranked without distractors, hubness "
             "corrections and candidate sets. Leave these out, or decode pooled vectors."
         )
+    if rerank is not None:
+        if distractors or correction or sets:
+            raise ConfigError(
+                "retrieve: re-ranking by tokens can't be combined with distractors, corrections "
+                "and candidate sets. Leave one of them out."
+            )
+        check_token_order(rerank, predictions, candidates)
     if sets is not None or (correction is not None and correction.statistics == "train"):
         training = check_training(training, predictions, embeddings)
     stimuli = predictions.stimulus_id.astype(str)
@@ -116,13 +130,16 @@ def retrieve(
     else:
         table = np.ascontiguousarray(table.T[true_column])
         names, true_index = stimuli, np.arange(len(stimuli))
+    shown_tokens = None
+    if rerank is not None and forth:
+        shown_tokens = rerank.candidates(names)
     info = {
         **predictions.info,
         "gallery": gallery,
         "similarity": similarity,
         "unit": predictions.unit,
         "n_gallery": len(names),
-        "n_duplicates": count_duplicates(pool.vectors),
+        "n_duplicates": count_duplicates(pool.vectors, shown_tokens),
         **pool.facts,
         **describe(correction),
     }
@@ -138,6 +155,8 @@ def retrieve(
         extra, info["candidate_sets"] = add_candidate_sets(
             table, true_index, predictions, training, embeddings, sets=sets, similarity=similarity
         )
+    if rerank is not None and shown_tokens is not None:
+        table, info["rerank"] = order_by_tokens(table, true_index, rerank, shown_tokens)
     if correction is not None:
         table = correct_table(
             table,

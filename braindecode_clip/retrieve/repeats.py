@@ -20,6 +20,7 @@ def average_repeats(predictions: Predictions) -> Predictions:
     Parameters
     ----------
     predictions : Predictions
+        Of vectors or tokens.
 
     Returns
     -------
@@ -37,14 +38,15 @@ def average_repeats(predictions: Predictions) -> Predictions:
     members = [np.array(rows) for rows in places.values()]
     first = np.array([rows[0] for rows in members], dtype=np.int64)
     weight = predictions.n_repeats.astype(np.float64)
-    vectors = [
-        np.average(predictions.vectors[rows].astype(np.float64), axis=0, weights=weight[rows])
-        for rows in members
-    ]
+    # Filled in place: tokens in float64 would be twice as large.
+    vectors = np.empty((len(members), *predictions.vectors.shape[1:]), dtype=np.float32)
+    for place, rows in enumerate(members):
+        own = np.asarray(predictions.vectors[rows])
+        vectors[place] = np.average(own.astype(np.float64), axis=0, weights=weight[rows])
     groups = ["+".join(dict.fromkeys(predictions.group[rows].astype(str))) for rows in members]
     return replace(
         predictions,
-        vectors=np.array(vectors, dtype=np.float32).reshape(len(members), -1),
+        vectors=vectors,
         stimulus_id=predictions.stimulus_id[first],
         group=np.array(groups, dtype=str),
         fold=predictions.fold[first],

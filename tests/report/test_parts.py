@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -260,6 +261,23 @@ def test_methods_say_that_a_tuning_without_a_table_sees_test_runs():
     options = BetasConfig(method="lsa", shrinkage="ridge")
     text = " ".join(betas_sentences(options, Citations(), by_stimulus=False))
     assert "no labels (transductive)" in text and "training stimuli" not in text
+
+
+def test_methods_name_a_gallery_that_is_ranked_again(words, small):
+    plain = " ".join(methods_text(small, Order.of(small.study, small.metrics)).paragraphs)
+    assert "were then ordered" not in plain
+    facts = {"encoder": "vit", "shortlist": 25, "mean_ordered": 25.0, "true_ordered": 0.5}
+    retrievals = [
+        replace(item, info={**item.info, "rerank": {**facts, "decoder": item.info["decoder"]}})
+        for item in small.retrievals
+    ]
+    other = replace(small, retrievals=retrievals)
+    text = " ".join(methods_text(other, Order.of(other.study, other.metrics)).paragraphs)
+    gallery = retrievals[0].info["gallery"]
+    assert text.count("were then ordered") == len({r.info["gallery"] for r in retrievals})
+    assert f"In gallery {gallery} the best 25 candidates of each brain sample" in text
+    decoders = " and ".join(dict.fromkeys(str(item.info["decoder"]) for item in retrievals))
+    assert f"(encoder vit, decoder {decoders})" in text
 
 
 def test_methods_name_realigning(words):

@@ -253,6 +253,22 @@ def distractors_of(wildcards):
     return [candidates_path(RESULTS, encoder=wildcards.encoder, wanted=wanted)]
 
 
+def tokens_of(wildcards):
+    """The predicted and the embedded tokens that a gallery is re-ranked by, where it is."""
+    wanted = GALLERIES[wildcards.gallery].rerank
+    if wanted is None:
+        return []
+    fit = {"encoder": wanted.encoder, "decoder": wanted.decoder or wildcards.decoder}
+    predictions = result("predictions").format(**{**wildcards, **fit})
+    return [predictions, embeddings_path(RESULTS, encoder=wanted.encoder)]
+
+
+def token_flags(paths):
+    """Predicted and embedded tokens as flags, where they are needed."""
+    flags = zip(("--token-predictions", "--token-embeddings"), paths)
+    return " ".join(f"{flag} {shlex.quote(path)}" for flag, path in flags)
+
+
 def searched(wildcards):
     """The encoded candidates of an open search; the study's own where it names none."""
     wanted = f"search-{wildcards.search}"
