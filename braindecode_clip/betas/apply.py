@@ -16,6 +16,7 @@ from braindecode_clip.betas.design import RunDesign, check_finite
 from braindecode_clip.betas.operators import TrialOperator
 from braindecode_clip.betas.shrinkage import shrunken
 from braindecode_clip.nuisance import project_out
+from braindecode_clip.threads import run_blocks
 
 #: Voxels multiplied at a time: the copy that is centred stays small.
 BLOCK_VOXELS = 4096
@@ -93,20 +94,26 @@ def apply_design(design: RunDesign, signals: np.ndarray, choices: VoxelChoices) 
         When voxels hold NaN or infinity.
     """
     result = np.empty((len(design.trials), signals.shape[1]), dtype=signals.dtype)
-    weights: dict[tuple[int, float], np.ndarray] = {}
-    with np.errstate(invalid="ignore"):
-        for index, rho, voxels in choices.groups():
-            operator = design.operator(index, rho)
-            own = signals[:, voxels]
+    # Made here, one after another: threads would all make the first one.
+    groups = list(choices.groups())
+    known = {key: design.operator(*key) for key in dict.fromkeys(group[:2] for group in groups)}
+    weights = {key: operator.weights.astype(signals.dtype) for key, operator in known.items()}
+
+    def apply(group: tuple[int, float, np.ndarray | slice]) -> None:
+        index, rho, voxels = group
+        own = signals[:, voxels]
+        with np.errstate(invalid="ignore"):
             # The operator does not see a constant, and float32 keeps its digits without it: any
             # number near the mean serves, such as the middle volume, past the steady state.
             block = own - own[len(own) // 2]
             if choices.penalty is None:
-                if (index, rho) not in weights:
-                    weights = {(index, rho): operator.weights.astype(signals.dtype)}
                 result[:, voxels] = weights[index, rho] @ block
             else:
-                result[:, voxels] = _shrunken_block(design, operator, index, voxels, block, choices)
+                result[:, voxels] = _shrunken_block(
+                    design, known[index, rho], index, voxels, block, choices
+                )
+
+    run_blocks(apply, groups)
     # NaN or infinity at any volume reaches every trial, be its weight 0.
     check_finite(result[0])
     return result

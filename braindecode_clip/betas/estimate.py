@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -112,8 +113,7 @@ def estimate_single_trials(
         censored=censored,
         where=where,
     )
-    betas = estimate_inputs(inputs, signals, config=config)
-    return replace(betas, info=betas.info | {"high_pass_hz": high_pass_hz})
+    return estimate_inputs(inputs, signals, config=config, facts={"high_pass_hz": high_pass_hz})
 
 
 def estimate_run(
@@ -175,13 +175,18 @@ def estimate_inputs(
     tuning: Tuning | None = None,
     noise_regressors: np.ndarray | None = None,
     want_r2: bool = False,
+    facts: Mapping[str, Any] | None = None,
 ) -> Betas:
-    """Estimate the trials of a run whose events and nuisance are checked."""
+    """Estimate the trials of a run whose events and nuisance are checked.
+
+    ``facts`` join the ``info`` of the result.
+    """
     n_voxels = signals.shape[1]
     hrf_index = np.zeros(n_voxels, np.int16)
     if tuning is not None and config.hrf == "library":
         hrf_index = tuning.hrf_index
     info: dict[str, Any] = {
+        **(facts or {}),
         "method": config.method,
         "n_volumes": len(signals),
         "tr_s": inputs.tr_s,
