@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
 Item = TypeVar("Item")
+
+#: Multiplications of a product (a tenth of a second on one core) from which threads share it.
+SMALL_WORK = 5e9
 
 
 @cache
@@ -21,6 +25,22 @@ def _controller() -> ThreadpoolController:
 def n_blas_threads() -> int:
     """Return how many threads the linear algebra takes; ``OMP_NUM_THREADS`` and others limit it."""
     return max([1, *(library["num_threads"] for library in _controller().info())])
+
+
+@contextmanager
+def small_work(n_multiplications: float) -> Iterator[None]:
+    """Let small products have one thread: others would wait for them longer than they help.
+
+    Parameters
+    ----------
+    n_multiplications : float
+        Of the largest product.
+    """
+    if n_multiplications >= SMALL_WORK or n_blas_threads() == 1:
+        yield
+        return
+    with _controller().limit(limits=1):
+        yield
 
 
 def run_blocks(work: Callable[[Item], object], items: Iterable[Item]) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.utils.validation import validate_data
 
 from braindecode_clip.decode.downdate import Route
-from braindecode_clip.decode.leave_out import BlockRoute, NotPositiveError
+from braindecode_clip.decode.factors import NotPositiveError
+from braindecode_clip.decode.leave_out import BlockRoute
 from braindecode_clip.decode.spectrum import eigh_without
 
 Found = TypeVar("Found")

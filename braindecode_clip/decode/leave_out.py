@@ -21,8 +21,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import scipy.linalg
 
+from braindecode_clip.decode.factors import NotPositiveError, solve_factored
+from braindecode_clip.decode.factors import factor as factor_matrix
 from braindecode_clip.decode.spectrum import (
     column_gram,
     cross_products,
@@ -32,6 +33,7 @@ from braindecode_clip.decode.spectrum import (
     row_gram,
 )
 from braindecode_clip.decode.tables import VoxelTable
+from braindecode_clip.threads import run_blocks
 
 #: Bytes of held-out residuals that are alive at one time.
 RESIDUAL_BYTES = 2**23
@@ -46,10 +48,6 @@ SMALL_ROUNDING = 3e-5
 SMALL_PIVOT = 1000
 #: Columns of a factor, with filter values or filtered rows for them.
 Part = tuple[slice, np.ndarray]
-
-
-class NotPositiveError(ArithmeticError):
-    """A block of the residual matrix is singular in the working precision."""
 
 
 class BlockRoute(ABC):
@@ -88,10 +86,14 @@ class BlockRoute(ABC):
 
     def fold_errors(self) -> np.ndarray:
         """Sum the squared residuals of the held-out rows; (n_alphas, n_targets) float64."""
-        total = np.zeros((len(self.alphas), len(self.targets)))
-        for rows in self.folds:
-            total += self._squared_errors(rows)
-        return total
+        found: dict[int, np.ndarray] = {}
+
+        def score(fold: int) -> None:
+            found[fold] = self._squared_errors(self.folds[fold])
+
+        run_blocks(score, range(len(self.folds)))
+        # In the order of the folds, whoever was first: sums must not depend on it.
+        return sum_in_order(found)
 
     def _squared_errors(self, rows: np.ndarray) -> np.ndarray:
         factor = self.factor[rows]
@@ -105,7 +107,7 @@ class BlockRoute(ABC):
             for i, (lower, right) in enumerate(zip(factors, sides, strict=True)):
                 if base is not None:
                     right += base
-                errors = solve(lower, right)
+                errors = solve_factored(lower, np.ascontiguousarray(right))
                 total[i, part] = np.einsum("tf,tf->t", errors, errors)
         return total
 
@@ -135,7 +137,7 @@ class BlockRoute(ABC):
             right = self.sign * (self.projected[part] * self.filters[i]) @ factor.T
             if self.base:
                 right += self.base * self.targets[np.ix_(part, rows)]
-            errors[part] = solve(lower, right)
+            errors[part] = solve_factored(lower, np.ascontiguousarray(right))
         return errors
 
     def leave_one_out_errors(self) -> np.ndarray:
@@ -214,13 +216,12 @@ class BlockRoute(ABC):
             base = np.full((len(combine), 1), self.base, dtype=combine.dtype)
             combine = np.hstack([combine, base])
         blocks = (combine @ pieces.reshape(n_pieces, -1)).reshape(-1, n_rows, n_rows)
-        (potrf,) = scipy.linalg.get_lapack_funcs(("potrf",), (blocks,))
         eps, factors = np.finfo(blocks.dtype).eps, []
         for block in blocks:
-            lower, info = potrf(block.T, lower=1, overwrite_a=1, clean=0)
+            lower = factor_matrix(block.T)
             # Without a base all terms are positive and a small pivot is as exact as a large
             # one; with it, small pivots are what is left of a difference.
-            if info or (self.base and lower.diagonal().min() ** 2 < SMALL_PIVOT * eps):
+            if self.base and lower.diagonal().min() ** 2 < SMALL_PIVOT * eps:
                 raise NotPositiveError
             factors.append(lower)
         return factors
@@ -339,8 +340,9 @@ def products(left: np.ndarray, right: Sequence[Part]) -> np.ndarray:
     return pieces.reshape(len(right), -1)
 
 
-def solve(lower: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Solve ``L Lᵀ x = r`` for every row of ``right`` (n_targets, n_fold), which is overwritten."""
-    (potrs,) = scipy.linalg.get_lapack_funcs(("potrs",), (lower,))
-    solution, _ = potrs(lower, right.T, lower=1, overwrite_b=1)
-    return solution.T
+def sum_in_order(found: dict[int, np.ndarray]) -> np.ndarray:
+    """Add what the folds found, the first fold first."""
+    total = np.zeros_like(found[0])
+    for fold in range(len(found)):
+        total += found[fold]
+    return total

@@ -24,13 +24,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.linalg import blas, get_lapack_funcs, lapack
 
 from braindecode_clip.decode.deflation import N_VECTORS, deflate, spectrum_bounds
-from braindecode_clip.decode.leave_out import RESIDUAL_BYTES, NotPositiveError, solve
+from braindecode_clip.decode.factors import factor, invert, solve_factored, solve_triangle
+from braindecode_clip.decode.leave_out import RESIDUAL_BYTES, sum_in_order
 from braindecode_clip.decode.poles import choose_poles, combine_poles
 from braindecode_clip.decode.spectrum import row_gram_single
 from braindecode_clip.decode.tables import VoxelTable
+from braindecode_clip.threads import run_blocks
 
 #: Fewer rows are decomposed in no time.
 FEWEST_ROWS = 500
@@ -134,32 +135,27 @@ class PoleRoute:
         self.n_targets = len(targets)
         self.columns = np.vstack([targets[:, self.order], self.vectors, self.probe])
         self.solutions = np.empty((len(self.poles), *self.columns.shape), dtype=np.float32)
-        self.factors = [self._solve_at(i) for i in range(len(self.poles))]
+        self.factors: list[list[np.ndarray]] = [[] for _ in self.poles]
+        run_blocks(self._solve_at, range(len(self.poles)))
         self._check_probe()
         self.columns, self.solutions = self.columns[:-1], self.solutions[:, :-1]
         everything = [self.columns, *self.solutions]
         self.inner = np.stack([each @ self.vectors.T for each in everything])
 
-    def _solve_at(self, i: int) -> list[np.ndarray]:
-        """Solve for all columns at a pole; return the factors of the blocks ``M_FF``."""
+    def _solve_at(self, i: int) -> None:
+        """Solve for all columns at a pole; keep the factors of the blocks ``M_FF``."""
         matrix = self.gram.copy().T
         np.einsum("ii->i", matrix)[:] += np.float32(self.poles[i])
-        lower, info = lapack.spotrf(matrix, lower=1, overwrite_a=1)
-        if info:
-            raise NotPositiveError
+        lower = factor(matrix)
         self.solutions[i] = self.columns
-        right = self.solutions[i].T
-        blas.strsm(1.0, lower, right, lower=1, overwrite_b=1)
-        blas.strsm(1.0, lower, right, lower=1, trans_a=1, overwrite_b=1)
-        inverse, _ = lapack.strtri(lower, lower=1, overwrite_c=1)
-        factors = []
+        solve_triangle(lower, self.solutions[i], transposed=False)
+        solve_triangle(lower, self.solutions[i], transposed=True)
+        for n in range(1, len(lower)):
+            lower[:n, n] = 0
+        inverse = invert(lower)
         for places in self.places:
             part = inverse[places[0] :, _slice(places)]
-            block, info = lapack.spotrf((part.T @ part).T, lower=1, overwrite_a=1)
-            if info:
-                raise NotPositiveError
-            factors.append(block)
-        return factors
+            self.factors[i].append(factor((part.T @ part).T))
 
     def _check_probe(self) -> None:
         """Refuse a grid whose filters do not combine: the spectrum was bounded wrongly."""
@@ -171,10 +167,14 @@ class PoleRoute:
 
     def fold_errors(self) -> np.ndarray:
         """Sum the squared residuals of the held-out rows; (n_alphas, n_targets) float64."""
-        total = np.zeros((len(self.alphas), self.n_targets))
-        for fold in range(len(self.folds)):
-            total += self._squared_errors(fold)
-        return total
+        found: dict[int, np.ndarray] = {}
+
+        def score(fold: int) -> None:
+            found[fold] = self._squared_errors(fold)
+
+        run_blocks(score, range(len(self.folds)))
+        # In the order of the folds, whoever was first: sums must not depend on it.
+        return sum_in_order(found)
 
     def _squared_errors(self, fold: int) -> np.ndarray:
         truth, predicted, inner = self._pieces(fold)
@@ -187,8 +187,7 @@ class PoleRoute:
             pieces = predicted[:, part].reshape(len(predicted), -1)
             errors = (combine @ pieces).reshape(-1, *truth[part].shape)
             for each, axes, weight in zip(errors, shared, weights[:, part], strict=True):
-                # In place: these arrays are where the time goes.
-                blas.sgemm(1.0, axes.T, weight.T, beta=1.0, c=each.T, overwrite_c=1)
+                each += weight @ axes
             np.subtract(truth[part], errors, out=errors)
             total[:, part] = np.einsum("atf,atf->at", errors, errors)
         return total
@@ -232,7 +231,7 @@ class PoleRoute:
         inner[0] -= truth @ truth[self.n_targets :].T
         for i, factors in enumerate(self.factors, start=1):
             solved = self.solutions[i - 1][:, places]
-            held_out = solve(factors[fold], solved.copy())
+            held_out = solve_factored(factors[fold], np.ascontiguousarray(solved).copy())
             np.subtract(truth, held_out, out=predicted[i])
             inner[i] -= held_out @ solved[self.n_targets :].T
         return truth, predicted, inner
@@ -259,14 +258,10 @@ class PoleRoute:
 
         ``products`` is overwritten.
         """
-        (potrf,) = get_lapack_funcs(("potrf",), (products,))
         diagonal = np.diag(self.inverse_excess).astype(products.dtype)
         found = products[:, : self.n_targets]
         for inner, right in zip(products[:, self.n_targets :], found, strict=True):
-            lower, info = potrf((inner + diagonal).T, lower=1, overwrite_a=1)
-            if info:
-                raise NotPositiveError
-            solve(lower, right)
+            solve_factored(factor((inner + diagonal).T), right)
         return found
 
     def coefficients_at(self, best: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

@@ -16,11 +16,11 @@ from sklearn.utils.validation import (
 )
 
 from braindecode_clip.decode.downdate import DowndateRoute
+from braindecode_clip.decode.factors import NotPositiveError
 from braindecode_clip.decode.folds import held_out_rows
-from braindecode_clip.decode.leave_out import NotPositiveError
 from braindecode_clip.decode.pole_route import PoleRoute, UnsuitableError
 from braindecode_clip.decode.ridge_torch import pick_device
-from braindecode_clip.decode.routes import AnyRoute, list_routes
+from braindecode_clip.decode.routes import AnyRoute, held_out_predictions, list_routes
 from braindecode_clip.decode.tables import (
     TargetTable,
     VoxelTable,
@@ -29,6 +29,7 @@ from braindecode_clip.decode.tables import (
     slices,
 )
 from braindecode_clip.logs import get_logger
+from braindecode_clip.threads import small_work
 
 logger = get_logger(__name__)
 
@@ -195,7 +196,23 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self._check_validation(groups)
         mean = column_means(X, root=root) if self.fit_intercept else np.zeros(X.shape[1])
         table = VoxelTable(X, mean=mean, root=root)
-        dtype = np.dtype(np.float64 if X.dtype == np.float64 else np.float32)
+        with small_work(float(min(X.shape)) ** 2 * max(X.shape)):
+            return self._fit(
+                table, targets, alphas=alphas, labels=labels, folds=folds, out=(coef_out, held_out)
+            )
+
+    def _fit(
+        self,
+        table: VoxelTable,
+        targets: TargetTable,
+        *,
+        alphas: np.ndarray,
+        labels: np.ndarray | None,
+        folds: list[np.ndarray],
+        out: tuple[Any, Any],
+    ) -> RidgeDecoder:
+        """Choose penalties and fit weights by the first route that serves."""
+        root, dtype = table.root, table.working_dtype
         n_batch = self.n_targets_batch or _batch(table.shape, dtype)
         attempts = list_routes(
             table.shape,
@@ -221,15 +238,13 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
                         f"the data: leave it out of 'alphas'."
                     ) from None
         best = _choose(errors, labels)
-        weights = np.ones(X.shape[0]) if root is None else np.square(root)
+        weights = np.ones(table.shape[0]) if root is None else np.square(root)
         held = np.concatenate(folds) if self.validation == "kfold" else slice(None)
         self.alpha_ = alphas[best]
         self.cv_mse_ = errors / weights[held].sum()
         self.best_score_ = -self.cv_mse_[best, np.arange(len(best))]
         self._warn_of_edges(spread / weights.sum(), alphas)
-        self._fit_weights(
-            route, targets, best=best, parts=parts, dtype=dtype, work=work, out=(coef_out, held_out)
-        )
+        self._fit_weights(route, targets, best=best, parts=parts, dtype=dtype, work=work, out=out)
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -374,7 +389,7 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 self.coef_[voxels, part] = kept
                 intercept[part] -= route.table.mean[voxels] @ kept
             if self.out_of_fold:
-                held[:, part] = _held_out_predictions(route, block, best[part]) + mean
+                held[:, part] = held_out_predictions(route, block, best[part]) + mean
         self.intercept_ = intercept.astype(dtype)
         if self.out_of_fold:
             in_memory = out[1] is None
@@ -429,14 +444,3 @@ def _choose(errors: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
 def _batch(shape: tuple[int, int], dtype: np.dtype) -> int:
     """Return how many targets fit: centred, projected, and both again in float64."""
     return max(256, TARGET_BYTES // (sum(shape) * (16 + 2 * dtype.itemsize)))
-
-
-def _held_out_predictions(route: AnyRoute, targets: np.ndarray, best: np.ndarray) -> np.ndarray:
-    """Return the mean held-out prediction of every row, less the mean; (n_samples, n_block)."""
-    root = route.table.root
-    total = np.zeros(targets.shape[::-1], dtype=targets.dtype)
-    count = np.zeros((len(total), 1), dtype=targets.dtype)
-    for rows, errors in zip(route.folds, route.errors_at(best), strict=True):
-        total[rows] += (targets[:, rows] - errors).T
-        count[rows] += 1 if root is None else root[rows, None]
-    return total / np.where(count > 0, count, np.nan)

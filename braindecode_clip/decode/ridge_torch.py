@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from braindecode_clip.decode.leave_out import SMALL_PIVOT, NotPositiveError
+from braindecode_clip.decode.factors import NotPositiveError
+from braindecode_clip.decode.leave_out import SMALL_PIVOT
 from braindecode_clip.decode.tables import VoxelTable
 
 if TYPE_CHECKING:

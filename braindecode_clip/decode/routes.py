@@ -58,3 +58,14 @@ def list_routes(
     if whole and PoleRoute.serves(n_rows, n_voxels, n_targets=n_targets or 0, n_alphas=n_alphas):
         routes.insert(0, (PoleRoute, dtype))
     return routes
+
+
+def held_out_predictions(route: AnyRoute, targets: np.ndarray, best: np.ndarray) -> np.ndarray:
+    """Return the mean held-out prediction of every row, less the mean; (n_samples, n_block)."""
+    root = route.table.root
+    total = np.zeros(targets.shape[::-1], dtype=targets.dtype)
+    count = np.zeros((len(total), 1), dtype=targets.dtype)
+    for rows, errors in zip(route.folds, route.errors_at(best), strict=True):
+        total[rows] += (targets[:, rows] - errors).T
+        count[rows] += 1 if root is None else root[rows, None]
+    return total / np.where(count > 0, count, np.nan)

@@ -44,6 +44,11 @@ class VoxelTable:
         self.shape: tuple[int, int] = tuple(data.shape)
 
     @property
+    def working_dtype(self) -> np.dtype:
+        """float64 for float64 data, else float32."""
+        return np.dtype(np.float64 if self.data.dtype == np.float64 else np.float32)
+
+    @property
     def direction(self) -> np.ndarray:
         """The unit vector along the roots of the weights, along which an intercept moves rows."""
         root = np.ones(self.shape[0]) if self.root is None else self.root
