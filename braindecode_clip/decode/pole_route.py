@@ -107,8 +107,8 @@ class PoleRoute:
         self.order = order[np.sort(np.unique(order, return_index=True)[1])]
         position = np.argsort(self.order)
         self.places = [np.sort(position[rows]) for rows in folds]
-        moved = bool((self.order != np.arange(len(gram))).any())
-        self.gram = gram[np.ix_(self.order, self.order)] if moved else gram
+        self.in_order = bool((self.order == np.arange(len(gram))).all())
+        self.gram = gram if self.in_order else gram[np.ix_(self.order, self.order)]
         self.vectors = np.ascontiguousarray(vectors[self.order].T)
         self.probe = rng.standard_normal(len(gram)).astype(np.float32)
 
@@ -133,7 +133,8 @@ class PoleRoute:
     def load(self, targets: np.ndarray) -> None:
         """Take the targets (n_targets, n_rows) that all methods are about."""
         self.n_targets = len(targets)
-        self.columns = np.vstack([targets[:, self.order], self.vectors, self.probe])
+        moved = targets if self.in_order else targets[:, self.order]
+        self.columns = np.vstack([moved, self.vectors, self.probe])
         self.solutions = np.empty((len(self.poles), *self.columns.shape), dtype=np.float32)
         self.factors: list[list[np.ndarray]] = [[] for _ in self.poles]
         run_blocks(self._solve_at, range(len(self.poles)))
@@ -150,10 +151,11 @@ class PoleRoute:
         self.solutions[i] = self.columns
         solve_triangle(lower, self.solutions[i], transposed=False)
         solve_triangle(lower, self.solutions[i], transposed=True)
-        for n in range(1, len(lower)):
-            lower[:n, n] = 0
         inverse = invert(lower)
         for places in self.places:
+            # LAPACK leaves the other triangle as it was.
+            for place in places:
+                inverse[places[0] : place, place] = 0
             part = inverse[places[0] :, _slice(places)]
             self.factors[i].append(factor((part.T @ part).T))
 
@@ -191,6 +193,10 @@ class PoleRoute:
             np.subtract(truth[part], errors, out=errors)
             total[:, part] = np.einsum("atf,atf->at", errors, errors)
         return total
+
+    def forget_folds(self) -> None:
+        """Free what only held-out residuals need."""
+        del self.gram, self.factors
 
     def errors_at(self, best: np.ndarray) -> list[np.ndarray]:
         """See :meth:`~braindecode_clip.decode.leave_out.BlockRoute.errors_at`."""

@@ -349,8 +349,9 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         spread = np.empty(targets.n_targets)
         for part in parts:
             block, _ = targets.read(part, dtype)
-            route.load(block)
             spread[part] = np.einsum("tn,tn->t", block, block)
+            route.load(block)
+            del block
             if isinstance(route, DowndateRoute) or self.validation == "kfold":
                 errors[:, part] = route.fold_errors()
             elif self.validation == "loo":
@@ -376,6 +377,8 @@ class RidgeDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if coef is not None and tuple(coef.shape) != shape:
             raise ValueError(f"'coef_out' has shape {coef.shape}, expected {shape}.")
         self.coef_ = np.empty(shape, dtype=dtype) if coef is None else coef
+        if isinstance(route, PoleRoute) and not self.out_of_fold:
+            route.forget_folds()
         intercept = np.empty(targets.n_targets)
         if self.out_of_fold and held is None:
             held = np.empty((route.table.shape[0], targets.n_targets), dtype)
