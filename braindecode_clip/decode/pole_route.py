@@ -38,7 +38,7 @@ FEWEST_ROWS = 500
 #: Poles beyond which an eigendecomposition is cheaper.
 MOST_POLES = 12
 #: Rows of the sample from which a wide spectrum is recognised.
-SAMPLE_ROWS = 300
+SAMPLE_ROWS = 200
 #: Largest relative error of an interpolated filter. It has both signs over a spectrum, and the
 #: mean squared errors come out to 2e-6, which is what float32 makes of them anyway.
 TOLERANCE = 6e-6
@@ -257,33 +257,38 @@ class PoleRoute:
         flat = predicted[:, self.n_targets :].reshape(len(predicted), shape[1] * shape[2])
         shared = truth[self.n_targets :] - (combine.astype(np.float32) @ flat).reshape(shape)
         products = (combine @ inner.reshape(len(inner), -1)).reshape(-1, *inner.shape[1:])
-        return shared, self._weights(products.astype(np.float32, copy=False))
+        return shared, self._weights(products.astype(np.float32, copy=False), self.n_targets)
 
-    def _weights(self, products: np.ndarray) -> np.ndarray:
+    def _weights(self, products: np.ndarray, n_targets: int) -> np.ndarray:
         """Solve ``(S⁻¹ + Uᵀ R U) wᵀ = Uᵀ R Y`` for all penalties; (n_alphas, n_targets, n_vectors).
 
-        ``products`` is overwritten.
+        ``products`` (n_alphas, n_targets + n_vectors, n_vectors) is overwritten.
         """
         diagonal = np.diag(self.inverse_excess).astype(products.dtype)
-        found = products[:, : self.n_targets]
-        for inner, right in zip(products[:, self.n_targets :], found, strict=True):
+        found = products[:, :n_targets]
+        for inner, right in zip(products[:, n_targets:], found, strict=True):
             solve_factored(factor((inner + diagonal).T), right)
         return found
 
     def coefficients_at(self, best: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield the weights of blocks of voxels at one penalty for each target."""
-        combine = self.combine[best].astype(np.float32)
+        grid = self.combine.astype(np.float32)
+        combine = grid[best]
         dual = combine[:, :1] * self.columns[: self.n_targets]
         for column, solved in zip(combine.T[1:, :, None], self.solutions, strict=True):
             dual += column * solved[: self.n_targets]
-        vectors = [each[self.n_targets :] for each in (self.columns, *self.solutions)]
+        n_vectors = len(self.vectors)
+        of_vectors = [each[self.n_targets :] for each in (self.columns, *self.solutions)]
         weights = np.empty((len(best), len(self.vectors)))
         for i in np.unique(best):
             part = np.flatnonzero(best == i)
-            products = np.tensordot(self.combine[[i]], self.inner, 1)
-            weights[part] = self._weights(products)[0, part]
-            solved = sum(c * each for c, each in zip(self.combine[i], vectors, strict=True))
-            dual[part] -= weights[part].astype(np.float32) @ solved.astype(np.float32)
+            rows = np.concatenate([part, np.arange(self.n_targets, self.inner.shape[1])])
+            products = np.tensordot(self.combine[i], self.inner[:, rows], 1)[None]
+            weights[part] = self._weights(products, len(part))[0]
+            solved = np.zeros((n_vectors, dual.shape[1]), dtype=np.float32)
+            for share, each in zip(grid[i], of_vectors, strict=True):
+                solved += share * each
+            dual[part] -= weights[part].astype(np.float32) @ solved
         # Rounding of the dual weights is multiplied by the eigenvalues. On the largest ones these
         # weights are known without cancellation, and what float32 lost of them is added again.
         large = (self.inverse_excess > 0) & (self.inverse_excess * LARGE * self.bulk < 1)
