@@ -102,15 +102,29 @@ def embed(
 embed.__doc__ = f"{embed.__doc__}\n\n{options_help(EncoderConfig)}"
 
 
+def encoder_of(config: EncoderConfig, *, device: str) -> ClipEncoder:
+    """Load the encoder that the options name."""
+    from braindecode_clip.clip.encoders import load_encoder
+    from braindecode_clip.clip.registry import registry_name
+
+    return load_encoder(
+        registry_name(config.kind, config.model),
+        config.pretrained,
+        device=device,
+        weights=config.weights,
+        quick_gelu=config.quick_gelu,
+        tokenizer=config.tokenizer,
+        unit_norm=config.unit_norm,
+    )
+
+
 def _encoded(
     config: EncoderConfig, stimuli: Path | None, cache: Path, *, device: str, threads: int | None
 ) -> dict[str, Embedded]:
     """Encode pictures, captions or both; captions have ids ``stimulus|column``."""
     import torch
 
-    from braindecode_clip.clip.encoders import load_encoder
     from braindecode_clip.clip.forward import side_by_side
-    from braindecode_clip.clip.registry import registry_name
     from braindecode_clip.io.shards import VectorShards
 
     if stimuli is None:
@@ -120,15 +134,7 @@ def _encoded(
     work = {key: _items(config, stimuli, key) for key in config.modalities}
     if threads is not None:
         torch.set_num_threads(threads)
-    encoder = load_encoder(
-        registry_name(config.kind, config.model),
-        config.pretrained,
-        device=device,
-        weights=config.weights,
-        quick_gelu=config.quick_gelu,
-        tokenizer=config.tokenizer,
-        unit_norm=config.unit_norm,
-    )
+    encoder = encoder_of(config, device=device)
     n_readers = threads or max(1, torch.get_num_threads())
     _settle_precision(config, encoder, {key: items for key, (_, items) in work.items()})
     text = json.dumps(encoder.fingerprint, sort_keys=True)

@@ -32,10 +32,8 @@ def embed_tokens(config: EncoderConfig, stimuli: Path | None, *, out: Path, devi
     import numpy as np
 
     from braindecode_clip.artifacts import Embeddings
-    from braindecode_clip.cli.embed import read_stimuli
+    from braindecode_clip.cli.embed import encoder_of, read_stimuli
     from braindecode_clip.clip.batch_size import choose_batch_size
-    from braindecode_clip.clip.encoders import load_encoder
-    from braindecode_clip.clip.registry import registry_name
     from braindecode_clip.embed.tokens import encode_tokens, picture_digests
     from braindecode_clip.io.unfinished import unfinished
     from braindecode_clip.logs import get_logger, milestone
@@ -47,14 +45,7 @@ def embed_tokens(config: EncoderConfig, stimuli: Path | None, *, out: Path, devi
             f"encoder '{config.name}': no stimuli. Pass --stimuli with the table of pictures."
         )
     table = read_stimuli(stimuli, ["image"])
-    pooled = load_encoder(
-        registry_name(config.kind, config.model),
-        config.pretrained,
-        device=device,
-        weights=config.weights,
-        quick_gelu=config.quick_gelu,
-        tokenizer=config.tokenizer,
-    )
+    pooled = encoder_of(config, device=device)
     encoder = pooled.token_encoder(
         kind=config.targets,
         projected=config.token_projection,
