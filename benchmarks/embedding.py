@@ -26,9 +26,8 @@ import torch
 from measure import parse_arguments, write_figures
 from PIL import Image
 
-from braindecode_clip.clip.encoders import ClipEncoder
+from braindecode_clip.clip.encoders import load_encoder
 from braindecode_clip.clip.forward import side_by_side
-from braindecode_clip.clip.models import LoadedModel
 from braindecode_clip.clip.precision import settle_precision
 from braindecode_clip.clip.torchvision_compat import import_open_clip
 from braindecode_clip.embed.encode import embed_images
@@ -236,16 +235,8 @@ def main() -> None:
         paths = write_jpegs(Path(folder), n_pictures)
         weights = Path(folder) / "weights.pt"
         torch.save(model.state_dict(), weights)
-        same, _, _ = open_clip.create_model_and_transforms(MODEL)
-        same.load_state_dict(model.state_dict())
-        config = {
-            "model_cfg": open_clip.get_model_config(MODEL),
-            "preprocess_cfg": dict(model.visual.preprocess_cfg),
-        }
-        loaded = LoadedModel(same.eval(), transform, open_clip.get_tokenizer(MODEL), config)
-        encoder = ClipEncoder(
-            loaded, name=MODEL, tag="random", weights=weights, device=torch.device("cpu")
-        )
+        # A tag with the default activation and preprocessing; its weights are the file's.
+        encoder = load_encoder(MODEL, "laion2b_s34b_b79k", weights=weights, device="cpu")
         with side_by_side(encoder.device):
             figures = {
                 "preprocessing": preprocessing(paths[:64], encoder, transform),
