@@ -23,6 +23,7 @@ STAGES = (
     "decode",
     "retrieve",
     "evaluate",
+    "controls",
     "interpret",
 )
 OTHER_COMMANDS = ("realign", "simulate", "report", "clip", "config", "search", "zero-shot")

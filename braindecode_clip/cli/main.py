@@ -40,6 +40,7 @@ COMMANDS = {
     "gallery": "Encode candidates beyond the study's stimuli: pictures or texts.",
     "nearest": "Find the pictures or texts nearest to each prediction.",
     "evaluate": "Score the ranks, with chance, interval and p-value.",
+    "controls": "Ask whether the identification could be spurious.",
     "compare": "Put decoders side by side, and choose by validation.",
     "interpret": "Map what was decoded, and from where.",
     "report": "Write everything into one HTML page.",

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from braindecode_clip.checks import some
 from braindecode_clip.config.base import Section, parse_section
 from braindecode_clip.config.betas import BetasConfig
+from braindecode_clip.config.controls import ControlsConfig
 from braindecode_clip.config.datasets import LABEL, BidsConfig, RoiConfig
 from braindecode_clip.config.decode import CurveConfig, EnsembleConfig
 from braindecode_clip.config.decode_extras import BottleneckConfig, ImportanceConfig
@@ -92,6 +93,9 @@ class StudyConfig(Section):
         description="Open searches: what is nearest to a prediction among pictures or texts.",
     )
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Statistics.")
+    controls: ControlsConfig = Field(
+        default_factory=ControlsConfig, description="Whether identification could be spurious."
+    )
     interpret: InterpretConfig = Field(default_factory=InterpretConfig, description="Maps.")
     report: ReportConfig = Field(default_factory=ReportConfig, description="The HTML page.")
 

@@ -39,6 +39,8 @@ ENDINGS = {
     "nearest_facts": ("nearest", SEARCH, "search.json"),
     "metrics": ("evaluate", RANKING, "metrics.json"),
     "metrics_table": ("evaluate", RANKING, "metrics.tsv"),
+    "controls": ("controls", TARGETS, "controls.json"),
+    "controls_table": ("controls", TARGETS, "controls.tsv"),
     "reliability": ("interpret", FIT, "reliability"),
     "ncsnr": ("interpret", FIT, "ncsnr"),
     "noise_ceiling": ("interpret", FIT, "noiseceiling"),

@@ -37,10 +37,14 @@ LIST_KEYS = {
     "bottleneck",
     "curves",
     "importance",
+    "controls",
 }
 #: Labels of a calibration curve, which stand in its file's name, and the columns that are read.
 CURVE_LABELS = ("subject", "roi", "split", "encoder", "decoder")
 CURVE_COLUMNS = ("decoder", "metric", "minutes", "value", "low", "high", "chance")
+#: What a file of ``controls`` holds.
+CONTROL_KEYS = ("provenance", "subject", "roi", "split", "encoder", "rows", "overlap")
+CONTROL_KEYS += ("spectra", "verdicts")
 MAP_KINDS = ("reliability", "noise_ceiling", "pattern")
 
 
@@ -52,8 +56,8 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
     study : StudyConfig
     listing : mapping
         Keys metrics, retrievals, reverse, voxels, maps, backgrounds, stimuli, benchmarks,
-        decoders, quality, comparison, bottleneck, curves, importance; each but ``metrics`` may
-        be absent or empty.
+        decoders, quality, comparison, bottleneck, curves, importance, controls; each but
+        ``metrics`` may be absent or empty.
     where : str
         Where the list comes from; it heads messages.
 
@@ -84,6 +88,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         "curves": reader.curves(listing.get("curves") or []),
         "importance": reader.tables(listing.get("importance") or []),
     }
+    controls = reader.controls(listing.get("controls") or [])
     jobs = reader.jobs(listing.get("benchmarks") or [])
     reader.provenance_of(listing.get("decoders") or [])
     reader.problems.raise_if_any()
@@ -102,6 +107,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         decoding=decoding,
         jobs=jobs,
         provenance=reader.records,
+        controls=controls,
     )
 
 
@@ -244,6 +250,20 @@ class _Reader:
                 own = {key: str(item[key]) for key in CURVE_LABELS if key != "decoder"}
                 found.append(table.assign(**own, fitted=str(item["decoder"])))
         return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+    def controls(self, paths: Iterable[str]) -> list[dict[str, Any]]:
+        found = []
+        for path in paths:
+            content = self._try(read_json, path)
+            if content is None:
+                continue
+            lacking = [key for key in CONTROL_KEYS if key not in content]
+            if lacking:
+                self.problems.add(f"{path}: lacks {some(lacking)}. Re-run `controls`.")
+                continue
+            found.append(content)
+            self.records.append(_as_record(content["provenance"]))
+        return found
 
     def jobs(self, paths: Iterable[str]) -> pd.DataFrame:
         rows = []

@@ -96,6 +96,7 @@ def list_results(
             if f"_roi-{study.importance.roi}_" in path
             and any(f"_dec-{name}_" in path for name in study.single_decoders)
         ],
+        "controls": every("controls", TARGETS) if study.controls.enabled else [],
         "curves": _curves(study, results, subjects) if study.calibration_curve.enabled else [],
         "maps": patterns,
         "quality": [

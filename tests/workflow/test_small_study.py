@@ -25,6 +25,7 @@ STAGES = [
     "report",
     "quality",
     "compare",
+    "controls",
 ]
 
 
@@ -95,7 +96,7 @@ def test_a_second_run_does_nothing(finished: Path, snakemake) -> None:
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
-        ("evaluate", {"evaluate", "compare", "report"}),
+        ("evaluate", {"evaluate", "compare", "controls", "report"}),
         ("decode", {"decode", "retrieve", "evaluate", "compare", "interpret", "report"}),
         ("betas", set(STAGES) - {"preprocess"}),
         ("quality", {"quality", "report"}),

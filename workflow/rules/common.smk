@@ -299,6 +299,12 @@ def every(pattern):
     return expand(pattern, **LABELS, gallery=GALLERIES)
 
 
+def every_decoder(kind):
+    """The results of all decoders of one subject, ROI, split and encoder."""
+    labels = {key: f"{{{key}}}" for key in ("subject", *TARGETS)}
+    return expand(result(kind), **labels, decoder=DECODERS)
+
+
 def importance_tables():
     """The tables of the joint ROI, for decoders that can be fitted again by themselves."""
     if not STUDY.importance.enabled:

@@ -8,6 +8,7 @@ rule report:
         comparison=comparison_path(RESULTS),
         bottleneck=every(result("bottleneck")) if STUDY.bottleneck.enabled else [],
         importance=importance_tables(),
+        controls=every(result("controls")) if STUDY.controls.enabled else [],
         curves=curves(),
         reliability=every(result("reliability")),
         noise_ceiling=every(result("noise_ceiling")),
