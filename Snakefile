@@ -41,6 +41,7 @@ include: "workflow/rules/retrieve.smk"
 include: "workflow/rules/nearest.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/compare.smk"
+include: "workflow/rules/card.smk"
 include: "workflow/rules/controls.smk"
 include: "workflow/rules/interpret.smk"
 include: "workflow/rules/report.smk"
@@ -53,6 +54,7 @@ rule all:
         REPORT,
         curves(),
         searches(),
+        every(result("card")) if STUDY.cards.enabled else [],
 
 
 rule clip:

@@ -41,7 +41,8 @@ COMMANDS = {
     "nearest": "Find the pictures or texts nearest to each prediction.",
     "evaluate": "Score the ranks, with chance, interval and p-value.",
     "controls": "Ask whether the identification could be spurious.",
-    "compare": "Put decoders side by side, and choose by validation.",
+    "compare": "Put decoders side by side, and choose by validation; or compare two cards.",
+    "card": "Say what a number is a number of.",
     "interpret": "Map what was decoded, and from where.",
     "report": "Write everything into one HTML page.",
     "clip": "Train and evaluate CLIP models.",
@@ -114,7 +115,7 @@ def braindecode_clip(
 
     Each command is one stage; the Snakemake workflow calls them in order. `COMMAND --help`
     lists the stage's options. Exit codes: 0 done, 1 a problem of data or config (named in one
-    message), 2 wrong usage.
+    message), 2 wrong usage, 3 (`compare` of two cards) not comparable.
     """
     set_up_logging(verbose=verbose)
 

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from braindecode_clip.checks import some
 from braindecode_clip.config.base import Section, parse_section
 from braindecode_clip.config.betas import BetasConfig
+from braindecode_clip.config.cards import CardsConfig
 from braindecode_clip.config.controls import ControlsConfig
 from braindecode_clip.config.datasets import LABEL, BidsConfig, RoiConfig
 from braindecode_clip.config.decode import CurveConfig, EnsembleConfig
@@ -96,6 +97,7 @@ class StudyConfig(Section):
     controls: ControlsConfig = Field(
         default_factory=ControlsConfig, description="Whether identification could be spurious."
     )
+    cards: CardsConfig = Field(default_factory=CardsConfig, description="Result cards.")
     interpret: InterpretConfig = Field(default_factory=InterpretConfig, description="Maps.")
     report: ReportConfig = Field(default_factory=ReportConfig, description="The HTML page.")
 

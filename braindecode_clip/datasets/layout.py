@@ -39,6 +39,8 @@ ENDINGS = {
     "nearest_facts": ("nearest", SEARCH, "search.json"),
     "metrics": ("evaluate", RANKING, "metrics.json"),
     "metrics_table": ("evaluate", RANKING, "metrics.tsv"),
+    "card": ("cards", RANKING, "card.json"),
+    "card_text": ("cards", RANKING, "card.md"),
     "controls": ("controls", TARGETS, "controls.json"),
     "controls_table": ("controls", TARGETS, "controls.tsv"),
     "reliability": ("interpret", FIT, "reliability"),

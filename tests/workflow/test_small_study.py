@@ -26,6 +26,7 @@ STAGES = [
     "quality",
     "compare",
     "controls",
+    "card",
 ]
 
 
@@ -96,8 +97,11 @@ def test_a_second_run_does_nothing(finished: Path, snakemake) -> None:
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
-        ("evaluate", {"evaluate", "compare", "controls", "report"}),
-        ("decode", {"decode", "retrieve", "evaluate", "compare", "interpret", "report"}),
+        ("evaluate", {"evaluate", "compare", "controls", "card", "report"}),
+        (
+            "decode",
+            {"decode", "retrieve", "evaluate", "compare", "interpret", "report", "controls"},
+        ),
         ("betas", set(STAGES) - {"preprocess"}),
         ("quality", {"quality", "report"}),
         ("report", {"report"}),
@@ -125,6 +129,7 @@ def test_an_option_reruns_its_stage_and_what_follows(finished: Path, snakemake) 
     assert planned(snakemake, "--config", "evaluate={n_bootstrap: 300}") == {
         "evaluate",
         "compare",
+        "card",
         "report",
     }
 
