@@ -26,7 +26,10 @@ STAGES = (
     "controls",
     "interpret",
 )
-OTHER_COMMANDS = ("realign", "simulate", "report", "clip", "config", "search", "zero-shot")
+OTHER_COMMANDS = (
+    *("realign", "simulate", "report", "clip", "config", "search", "zero-shot"),
+    *("card", "compare"),
+)
 HEAVY = {"torch", "nilearn", "open_clip", "sklearn", "matplotlib", "pandas", "torchvision"}
 
 

@@ -22,7 +22,8 @@ class Score(Section):
     ----------
     protocol : str
         Name of a published protocol, or "gallery" for a gallery of the study.
-    direction : {"brain_to_image", "image_to_brain", "none"}
+    direction : {"brain_to_image", "image_to_brain", "none"} or None
+        "none" for scores without candidates; None where it is not known.
     metric : str
         "top_1", "top_5", "pairwise", ...
     n_gallery : int or None
@@ -39,7 +40,7 @@ class Score(Section):
     """
 
     protocol: str = OWN_GALLERY
-    direction: Direction
+    direction: Direction | None
     metric: str = Field(min_length=1)
     gallery: str | None = None
     n_gallery: int | None = Field(default=None, ge=2)
@@ -90,7 +91,7 @@ class Data(Section):
     """
 
     dataset: str
-    subjects: list[str] = Field(min_length=1)
+    subjects: list[str] | None = Field(min_length=1)
     n_sessions: int | None = Field(default=None, ge=1)
     n_runs: int | None = Field(default=None, ge=1)
     n_train_pictures: int | None = Field(default=None, ge=1)

@@ -119,7 +119,7 @@ def compare_cards(
 def choose_scores(
     first: Card, second: Card, *, metric: str, direction: str | None = None
 ) -> tuple[Score, Score]:
-    """Return the scores of a metric that agree best in direction, protocol and candidates."""
+    """Return the scores of a metric that agree best: in direction, then protocol, candidates."""
 
     def of(card: Card) -> list[Score]:
         return [
@@ -133,7 +133,9 @@ def choose_scores(
         wanted = metric if direction is None else f"{metric}, {direction}"
         known = "; ".join(
             f"'{card.title}' has "
-            + ", ".join(sorted({f"{s.metric} ({s.direction})" for s in card.scores}))
+            + ", ".join(
+                sorted({f"{s.metric} ({s.direction or 'direction unknown'})" for s in card.scores})
+            )
             for card in lacking
         )
         raise DataError(
@@ -145,10 +147,10 @@ def choose_scores(
         a, b = pair
         return (
             a.direction == b.direction,
+            a.direction == "brain_to_image",
             a.protocol == b.protocol,
             a.n_gallery == b.n_gallery,
             a.correction == b.correction,
-            a.direction == "brain_to_image",
             a.protocol == OWN_GALLERY,
         )
 

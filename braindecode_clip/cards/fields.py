@@ -9,6 +9,8 @@ from typing import Any, Literal
 from braindecode_clip.cards.card import Card, Score
 
 Verdict = Literal["same", "differs and matters", "differs and does not matter", "unknown"]
+#: Stands for what a card does not say.
+UNKNOWN = "unknown"
 #: What a difference does: rules the comparison out, rules out pairing by picture, is itself part
 #: of what is compared, or nothing.
 Effect = Literal["blocks", "unpairs", "choice", "none"]
@@ -47,10 +49,6 @@ class _Rule:
     unknown: Effect = "none"
 
 
-def _known(values: tuple[Any, ...]) -> Any:
-    return None if any(value is None for value in values) else values
-
-
 _RULES = (
     _Rule("metric", lambda c, s: s.metric, "blocks", "Another metric is another quantity."),
     _Rule(
@@ -64,6 +62,7 @@ _RULES = (
         lambda c, s: s.direction,
         "blocks",
         "Brain to image ranks images, image to brain ranks brain samples.",
+        "blocks",
     ),
     _Rule(
         "candidates",
@@ -75,13 +74,14 @@ _RULES = (
     _Rule("data set", lambda c, s: c.data.dataset, "blocks", "Other data, another task.", "blocks"),
     _Rule(
         "number of subjects",
-        lambda c, s: len(c.data.subjects),
+        lambda c, s: c.data.subjects and len(c.data.subjects),
         "blocks",
         "One person's score is no mean over people.",
+        "blocks",
     ),
     _Rule(
         "subjects",
-        lambda c, s: tuple(sorted(c.data.subjects)),
+        lambda c, s: c.data.subjects and tuple(sorted(c.data.subjects)),
         "choice",
         "The difference is between people as well.",
     ),
@@ -112,10 +112,17 @@ _RULES = (
         "unpairs",
     ),
     _Rule(
-        "repeats averaged",
-        lambda c, s: _known((c.data.repeats, c.data.averaged)),
+        "repeats",
+        lambda c, s: c.data.repeats,
         "blocks",
-        "Averaged repeats have less noise, and it matters where they are averaged.",
+        "A query of more repeats has less noise.",
+        "blocks",
+    ),
+    _Rule(
+        "where they were averaged",
+        lambda c, s: c.data.averaged,
+        "blocks",
+        "Averaging responses and averaging predictions do not give the same score.",
         "blocks",
     ),
     _Rule(
@@ -194,7 +201,9 @@ def compare_fields(first: tuple[Card, Score], second: tuple[Card, Score]) -> lis
 
 def _text(value: Any) -> str:
     if value is None:
-        return "unknown"
+        return UNKNOWN
     if isinstance(value, tuple):
+        if not value:
+            return "none"
         return ", ".join(" ".join(map(str, v)) if isinstance(v, tuple) else _text(v) for v in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -7,6 +7,7 @@ from typing import Any
 from braindecode_clip.cards.card import Card, Score
 
 _SHARES = ("pairwise",)
+_HELD_OUT = {"stimulus": "whole stimuli", "run": "whole runs"}
 
 
 def card_text(card: Card) -> str:
@@ -39,7 +40,7 @@ def number(metric: str, value: float | None) -> str:
 
 
 def _arrow(score: Score) -> str:
-    return score.direction.replace("_to_", " → ")
+    return "unknown" if score.direction is None else score.direction.replace("_to_", " → ")
 
 
 def _scores(scores: list[Score]) -> list[str]:
@@ -83,7 +84,7 @@ def _facts(card: Card) -> list[tuple[str, str]]:
     code = ", ".join(f"{stage} {digest}" for stage, digest in origin.code.items())
     return [
         ("data set", data.dataset),
-        ("subjects", ", ".join(data.subjects)),
+        ("subjects", ", ".join(data.subjects or ["unknown"])),
         ("sessions, runs", f"{_plain(data.n_sessions)}, {_plain(data.n_runs)}"),
         ("training part", _part(data.n_train_pictures, data.n_train_samples, data.train_digest)),
         ("test part", _part(data.n_test_pictures, data.n_test_samples, data.test_digest)),
@@ -93,10 +94,8 @@ def _facts(card: Card) -> list[tuple[str, str]]:
         ("encoder", f"{encoder.name}, digest {_plain(encoder.digest)}"),
         ("decoder", f"{decoder.name} ({_plain(decoder.kind)})"),
         ("calibration", _plain(decoder.calibration)),
-        (
-            "split",
-            f"{_plain(split.name)}, held out: {_plain(split.unit)}s, folds: {_plain(split.n_folds)}",
-        ),
+        ("split", f"{_plain(split.name)}, folds: {_plain(split.n_folds)}"),
+        ("held out", "unknown" if split.unit is None else _HELD_OUT[split.unit]),
         ("steps that used the test set", steps),
         ("seed", "" if origin.seed is None else str(origin.seed)),
         ("version, code", "" if origin.version is None else f"{origin.version}; {code}"),

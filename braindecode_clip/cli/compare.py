@@ -23,9 +23,7 @@ def compare(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Table of the decoders to write (TSV), or what came of two cards (JSON)."
-        ),
+        typer.Option(help="Table of the decoders (TSV), or what came of two cards (JSON)."),
     ] = None,
     metric: Annotated[
         str | None, typer.Option(help="Of two cards: the metric. Default top_1.")

@@ -82,7 +82,7 @@ def ranks_of(path: Path, card: Card, score: Score) -> tuple[Retrieval | None, st
     from braindecode_clip.cards.compare import per_query
     from braindecode_clip.io.hdf5 import load_artifact
 
-    named = card.origin.files.get(_FILES.get(score.direction, ""))
+    named = card.origin.files.get(_FILES.get(str(score.direction), ""))
     if named is None or score.protocol != OWN_GALLERY:
         return None, ""
     file = path.parent / named
@@ -100,18 +100,22 @@ def ranks_of(path: Path, card: Card, score: Score) -> tuple[Retrieval | None, st
 
 def as_text(found: Comparison, cards: Sequence[Card], notes: Sequence[str]) -> str:
     """Return a comparison as lines to read."""
+    from braindecode_clip.cards.fields import UNKNOWN
     from braindecode_clip.cards.markdown import number
 
     metric = found.first.metric
-    scores = (found.first, found.second)
-    lines = [
-        f"{position}: {card.title}: {metric}, {score.direction.replace('_', ' ')}, "
-        f"{number(metric, score.value)}"
-        for position, card, score in zip(("first", "second"), cards, scores, strict=True)
-    ]
+    lines = []
+    for position, card, score in zip(
+        ("first", "second"), cards, (found.first, found.second), strict=True
+    ):
+        direction = (score.direction or "direction unknown").replace("_", " ")
+        value = number(metric, score.value)
+        lines.append(f"{position}: {card.title}: {metric}, {direction}, {value}")
     width = max(len(field.name) for field in found.fields)
     lines.append("")
     for field in found.fields:
+        if field.effect == "none" and field.first == field.second == UNKNOWN:
+            continue
         pair = field.first if field.verdict == "same" else f"{field.first} | {field.second}"
         mark = {"blocks": "!!", "unpairs": " !", "choice": " !"}.get(field.effect, "  ")
         lines.append(f"{mark} {field.name:<{width}}  {field.verdict}: {pair}")
