@@ -54,7 +54,7 @@ def controls(
     from braindecode_clip.decode import FittedDecoder
     from braindecode_clip.decode.held_out import held_out_predictions
     from braindecode_clip.io.atomic import write_json
-    from braindecode_clip.io.hdf5 import holds_tokens, load_artifact
+    from braindecode_clip.io.hdf5 import holds_tokens, load_artifact, open_vectors
     from braindecode_clip.io.tables import write_tsv
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.provenance import make_provenance
@@ -65,7 +65,8 @@ def controls(
     labels = {"subject": samples.subject, "roi": samples.roi, "split": samples.split}
     with milestone(logger, f"controls of {samples.roi}") as note:
         if holds_tokens(embeddings):
-            name = str(load_artifact(predictions[0], Predictions).info.get("encoder", ""))
+            with open_vectors(predictions[0], Predictions) as predicted:
+                name = str(predicted.info.get("encoder", ""))
             found = Controls([], None, [], not_applicable(NAMES, TOKENS))
         else:
             targets = load_artifact(embeddings, Embeddings)

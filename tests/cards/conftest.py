@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import functools
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,16 @@ from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.evaluate import evaluate
 from braindecode_clip.io.atomic import write_json
 from braindecode_clip.io.hdf5 import save_artifact
-from braindecode_clip.provenance import make_provenance
+from braindecode_clip.provenance import Provenance, make_provenance
 from braindecode_clip.retrieve import retrieve
 
 OPTIONS = EvaluateConfig(n_bootstrap=300, n_permutations=99, n_permutations_dims=99)
+
+
+@functools.cache
+def record_of(stage: str) -> Provenance:
+    """Return a provenance; digesting the code of a stage takes a while."""
+    return make_provenance(stage, options={}, inputs=[])
 
 
 class Results:
@@ -27,8 +34,11 @@ class Results:
         self.folder = folder
         self.voxels, self.embeddings = planted(subject, n_train=60, n_test=20)
         betas = [f"sub-01_ses-0{s}_task-x_run-0{r}_betas.h5" for s in (1, 2) for r in (1, 2, 3)]
-        record = make_provenance("voxels", options={"voxels": {"scale": "zscore"}}, inputs=[])
-        record = type(record)(**{**asdict(record), "inputs": dict.fromkeys(betas, "ab")})
+        record = replace(
+            record_of("voxels"),
+            options={"voxels": {"scale": "zscore"}},
+            inputs=dict.fromkeys(betas, "ab"),
+        )
         self.save("voxels", self.voxels, record)
 
     def path(self, name: str, ending: str = "h5") -> Path:
@@ -46,18 +56,16 @@ class Results:
             **{**vars(predictions), "vectors": noisy.astype(np.float32)}
         )
         key = f"{name}-{gallery}"
-        self.save(
-            f"{key}-predictions", predictions, make_provenance("decode", options={}, inputs=[])
-        )
+        self.save(f"{key}-predictions", predictions, record_of("decode"))
         ids = self.embeddings.ids if gallery == "all" else np.unique(predictions.stimulus_id)
         ranked = []
         for direction, kind in (("brain_to_image", "retrieval"), ("image_to_brain", "reverse")):
             item = retrieve(predictions, self.embeddings, ids, direction=direction, gallery=gallery)
-            self.save(f"{key}-{kind}", item, make_provenance("retrieve", options={}, inputs=[]))
+            self.save(f"{key}-{kind}", item, record_of("retrieve"))
             ranked.append(item)
         rng = np.random.default_rng(1)
         found = evaluate(ranked, predictions, self.embeddings, rng=rng, options=OPTIONS)
-        record = asdict(make_provenance("evaluate", options={}, inputs=[], seed=1))
+        record = asdict(replace(record_of("evaluate"), seed=1))
         content = {"provenance": record, "rows": found.rows, "pool_curve": found.pool_curve}
         write_json(self.path(f"{key}-metrics", "json"), content | {"notes": found.notes})
         assert main(self.arguments(key)) == 0

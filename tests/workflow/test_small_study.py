@@ -100,7 +100,8 @@ def test_a_second_run_does_nothing(finished: Path, snakemake) -> None:
         ("evaluate", {"evaluate", "compare", "controls", "card", "report"}),
         (
             "decode",
-            {"decode", "retrieve", "evaluate", "compare", "interpret", "report", "controls"},
+            {"decode", "retrieve", "evaluate", "compare", "interpret", "report"}
+            | {"controls", "card"},
         ),
         ("betas", set(STAGES) - {"preprocess"}),
         ("quality", {"quality", "report"}),
