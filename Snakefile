@@ -41,6 +41,7 @@ include: "workflow/rules/retrieve.smk"
 include: "workflow/rules/nearest.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/compare.smk"
+include: "workflow/rules/group.smk"
 include: "workflow/rules/interpret.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/clip.smk"
@@ -52,6 +53,7 @@ rule all:
         REPORT,
         curves(),
         searches(),
+        groups("group.json"),
 
 
 rule clip:

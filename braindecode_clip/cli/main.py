@@ -41,6 +41,7 @@ COMMANDS = {
     "nearest": "Find the pictures or texts nearest to each prediction.",
     "evaluate": "Score the ranks, with chance, interval and p-value.",
     "compare": "Put decoders side by side, and choose by validation.",
+    "group": "Compare over subjects, ROIs and decoders, with corrected p-values.",
     "interpret": "Map what was decoded, and from where.",
     "report": "Write everything into one HTML page.",
     "clip": "Train and evaluate CLIP models.",
