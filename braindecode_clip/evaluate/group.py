@@ -90,9 +90,19 @@ def group(
     return GroupResult(
         without_nan(rows),
         without_nan(pairs),
-        _notes(conditions, exchange, options, labels),
+        _notes(conditions, exchange, options, labels) + _alike_note([*rows, *pairs], labels),
         _transductive(infos),
     )
+
+
+def _alike_note(rows: Iterable[Mapping[str, Any]], labels: Mapping[str, str]) -> list[str]:
+    if all(row["level"] != "group" or row["ci_method"] != "none" for row in rows):
+        return []
+    return [
+        f"group, split {labels['split']}, gallery {labels['gallery']}: where all subjects have the "
+        "same score (or difference) there is no interval over them: equal numbers of few subjects "
+        "say nothing about the next one."
+    ]
 
 
 def _transductive(infos: Iterable[Mapping[str, Any]]) -> list[str]:
