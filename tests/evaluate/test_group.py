@@ -358,3 +358,17 @@ def test_options_are_checked(change: dict, words: str) -> None:
     assert parse_study({"study": "x", **config}, where="x").group.compare == "all"
     with pytest.raises(ConfigError, match=words):
         parse_study({"study": "x", **config, "group": change}, where="x")
+
+
+def test_one_run_and_labels_that_cannot_move_leave_gaps(make_study: Callable) -> None:
+    result = run(make_study(["01", "02"], n_stimuli=5, runs=1), unit="run")
+    for row in pick(result.pairs, level="subject"):
+        assert row["ci_low"] is None and row["ci_method"] == "none"
+        assert row["p"] == 1.0 and row["p_equivalence"] is None
+        assert row["verdict"] == "undecided"
+    assert all(0 < row["p"] <= 1 for row in result.rows)
+    study = make_study(["01", "02"], n_stimuli=2, repeats=(1, 2))
+    result = run(study, top_k=(1,))
+    assert all(row["p"] is None and row["p_corrected"] is None for row in result.rows)
+    assert "prevalence" not in pick(result.rows, level="group")[0]
+    assert any("whose labels have no other arrangement" in note for note in result.notes)
