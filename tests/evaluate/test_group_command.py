@@ -81,6 +81,22 @@ def test_one_subject_and_one_decoder_are_enough(files: Path) -> None:
     assert any("one subject" in note for note in content["notes"])
 
 
+def test_stimuli_of_unequal_repeats_change_places_on_request(
+    make_case: Callable, tmp_path: Path
+) -> None:
+    case = make_case(4, repeats=(1, 2, 3, 4))
+    for name, item in {"pred": case.predictions, "forth": case.forth}.items():
+        save_artifact(tmp_path / f"01_ridge_{name}.h5", item, RECORD)
+    found = {}
+    for flag in ("false", "true"):
+        options = f"{{n_bootstrap: 200, n_permutations: 99, exchange_unequal: {flag}}}"
+        assert call(tmp_path, options=options) == 0
+        found[flag] = json.loads((tmp_path / "group.json").read_text())
+    assert {row["p"] for row in found["false"]["rows"]} == {None}
+    assert any("4 sets; 100% of the stimuli" in note for note in found["false"]["notes"])
+    assert None not in {row["p"] for row in found["true"]["rows"]}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
