@@ -43,6 +43,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/card.smk"
 include: "workflow/rules/controls.smk"
+include: "workflow/rules/group.smk"
 include: "workflow/rules/interpret.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/clip.smk"
@@ -55,6 +56,7 @@ rule all:
         curves(),
         searches(),
         every(result("card")) if STUDY.cards.enabled else [],
+        groups("group.json"),
 
 
 rule clip:

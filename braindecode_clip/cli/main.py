@@ -43,6 +43,7 @@ COMMANDS = {
     "controls": "Ask whether the identification could be spurious.",
     "compare": "Put decoders side by side, and choose by validation; or compare two cards.",
     "card": "Say what a number is a number of.",
+    "group": "Compare over subjects, ROIs and decoders, with corrected p-values.",
     "interpret": "Map what was decoded, and from where.",
     "report": "Write everything into one HTML page.",
     "clip": "Train and evaluate CLIP models.",

@@ -19,6 +19,7 @@ from braindecode_clip.config.decode_extras import BottleneckConfig, ImportanceCo
 from braindecode_clip.config.decoders import DecoderConfig
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.evaluate import EvaluateConfig
+from braindecode_clip.config.group import GroupConfig
 from braindecode_clip.config.interpret import InterpretConfig
 from braindecode_clip.config.nearest import SearchConfig
 from braindecode_clip.config.preprocess import PreprocessConfig
@@ -98,6 +99,9 @@ class StudyConfig(Section):
         default_factory=ControlsConfig, description="Whether identification could be spurious."
     )
     cards: CardsConfig = Field(default_factory=CardsConfig, description="Result cards.")
+    group: GroupConfig = Field(
+        default_factory=GroupConfig, description="Over subjects, ROIs and decoders."
+    )
     interpret: InterpretConfig = Field(default_factory=InterpretConfig, description="Maps.")
     report: ReportConfig = Field(default_factory=ReportConfig, description="The HTML page.")
 
@@ -224,6 +228,19 @@ class StudyConfig(Section):
                     f"decoder '{decoder.name}': bands {some(unknown)} are no ROIs of the study; "
                     f"known are {some(sorted(rois))}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _compared_decoders_exist(self) -> StudyConfig:
+        names = [item.name for item in self.decoders]
+        unknown = (
+            [] if self.group.compare == "all" else sorted(set(self.group.compare) - set(names))
+        )
+        if unknown:
+            raise ValueError(
+                f"'group.compare' names {some(unknown)}, no decoders of the study; known are "
+                f"{some(names)}"
+            )
         return self
 
     @model_validator(mode="after")

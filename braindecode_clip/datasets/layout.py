@@ -87,6 +87,12 @@ def comparison_path(results: str) -> str:
     return f"{results}/compare/compare.tsv"
 
 
+def group_path(results: str, ending: str, *, split: str, encoder: str, gallery: str) -> str:
+    """Return the path of what all subjects together gave; ``ending`` is e.g. ``group.json``."""
+    labels = f"split-{split}_enc-{encoder}_gal-{gallery}"
+    return f"{results}/group/{labels}_{ending}"
+
+
 def embeddings_path(results: str, *, encoder: str) -> str:
     """Return the path of the target embeddings, which all subjects share."""
     return f"{results}/embed/enc-{encoder}_embeddings.h5"

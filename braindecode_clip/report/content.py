@@ -106,6 +106,8 @@ class Inputs:
         One record for each file read.
     controls : list of dict
         Contents of the files of ``controls``.
+    group : dict
+        Tables "rows" and "pairs" over subjects, and "notes" (column "note"); empty without.
     """
 
     study: StudyConfig
@@ -123,3 +125,4 @@ class Inputs:
     jobs: pd.DataFrame
     provenance: list[dict[str, Any]]
     controls: list[dict[str, Any]] = field(default_factory=list)
+    group: dict[str, pd.DataFrame] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from braindecode_clip.artifacts import Retrieval
 from braindecode_clip.report import controls, decoding, maps, quality, records, sections, tables
 from braindecode_clip.report.content import CONDITION, Inputs
 from braindecode_clip.report.examples import Example, choose_examples, confusion
+from braindecode_clip.report.group import group_topics
 from braindecode_clip.report.headline import headlines
 from braindecode_clip.report.layout import render
 from braindecode_clip.report.methods import methods_text
@@ -32,6 +33,7 @@ _PARTS = (
     ("accuracy", "Accuracy", None),
     ("decoders", "Decoders", "decoding"),
     ("controls", "Spurious?", "suspicions"),
+    ("group", "Group", "group"),
     ("examples", "Examples", "galleries"),
     ("pool", "Pool size", "pools"),
     ("brain", "Brain", "brains"),
@@ -63,6 +65,8 @@ def build_page(inputs: Inputs) -> str:
         "decoding": decoding.decoding_topics(inputs.decoding, order, studio, study=inputs.study),
         "suspicions": (suspicions := controls.suspicions(inputs.controls, order, studio)),
         "n_suspicious": controls.n_suspicious(suspicions),
+        "group": group_topics(inputs.group, order, studio, options=inputs.study.group),
+        "group_notes": _group_notes(inputs),
         "metric_tables": _metric_tables(inputs, order),
         "definitions": tables.definitions(inputs.metrics),
         "galleries": _galleries(chosen, pictures, inputs, order),
@@ -97,6 +101,19 @@ def build_page(inputs: Inputs) -> str:
         if needs is None or context[needs]
     ]
     return render("page.html.j2", context, styles=("style.css",))
+
+
+def _group_notes(inputs: Inputs) -> list[str]:
+    """Say what holds for several splits and galleries once."""
+    where: dict[str, list[str]] = {}
+    for note in inputs.group.get("notes", {}).get("note", ()):
+        place, _, text = note.partition(": ")
+        where.setdefault(text, []).append(place.removeprefix("group, "))
+    n_places = len({place for places in where.values() for place in places})
+    return [
+        _spell_out(text if len(places) == n_places else f"{text} ({'; '.join(places)})")
+        for text, places in where.items()
+    ]
 
 
 def _overview(order: Order) -> str:

@@ -38,6 +38,7 @@ LIST_KEYS = {
     "curves",
     "importance",
     "controls",
+    "group",
 }
 #: Labels of a calibration curve, which stand in its file's name, and the columns that are read.
 CURVE_LABELS = ("subject", "roi", "split", "encoder", "decoder")
@@ -56,7 +57,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
     study : StudyConfig
     listing : mapping
         Keys metrics, retrievals, reverse, voxels, maps, backgrounds, stimuli, benchmarks,
-        decoders, quality, comparison, bottleneck, curves, importance, controls; each but
+        decoders, quality, comparison, bottleneck, curves, importance, controls, group; each but
         ``metrics`` may be absent or empty.
     where : str
         Where the list comes from; it heads messages.
@@ -89,6 +90,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         "importance": reader.tables(listing.get("importance") or []),
     }
     controls = reader.controls(listing.get("controls") or [])
+    group = reader.groups(listing.get("group") or [])
     jobs = reader.jobs(listing.get("benchmarks") or [])
     reader.provenance_of(listing.get("decoders") or [])
     reader.problems.raise_if_any()
@@ -108,6 +110,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         jobs=jobs,
         provenance=reader.records,
         controls=controls,
+        group=group,
     )
 
 
@@ -265,6 +268,19 @@ class _Reader:
             self.records.append(_as_record(content["provenance"]))
         return found
 
+    def groups(self, paths: Iterable[str]) -> dict[str, pd.DataFrame]:
+        """Read what all subjects together gave."""
+        found: dict[str, list[Any]] = {"rows": [], "pairs": [], "notes": []}
+        for path in paths:
+            content = self._try(lambda p: _read_metrics(p, stage="group"), path)
+            if content is None:
+                continue
+            for name in ("rows", "pairs"):
+                found[name] += content.get(name) or []
+            found["notes"] += [{"note": note} for note in content.get("notes") or []]
+            self.records.append(_as_record(content.get("provenance") or {}))
+        return {name: pd.DataFrame(rows) for name, rows in found.items()}
+
     def jobs(self, paths: Iterable[str]) -> pd.DataFrame:
         rows = []
         for path in paths:
@@ -291,15 +307,15 @@ class _Reader:
                 self.records.append(record)
 
 
-def _read_metrics(path: str | Path) -> dict[str, Any]:
+def _read_metrics(path: str | Path, *, stage: str = "evaluate") -> dict[str, Any]:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("rows"), list):
-        raise DataError(f"{path}: holds no metrics. Expected the JSON that `evaluate` writes.")
+        raise DataError(f"{path}: holds no metrics. Expected the JSON that `{stage}` writes.")
     version = content.get("schema_version")
     if version != SCHEMA_VERSION:
         raise DataError(
             f"{path}: written with schema version {version}, this version reads "
-            f"{SCHEMA_VERSION}. Re-run `evaluate`."
+            f"{SCHEMA_VERSION}. Re-run `{stage}`."
         )
     return content
 

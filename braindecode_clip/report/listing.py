@@ -14,8 +14,10 @@ from braindecode_clip.datasets.layout import (
     RANKING,
     TARGETS,
     comparison_path,
+    group_path,
     result_path,
 )
+from braindecode_clip.report.results import SETTING
 
 
 def list_results(
@@ -89,6 +91,10 @@ def list_results(
         "voxels": every("voxels", MATRIX),
         "decoders": every("decoder", FIT),
         "comparison": comparison_path(results),
+        "group": [
+            group_path(results, "group.json", **dict(zip(SETTING, values, strict=True)))
+            for values in product(*(labels[key] for key in SETTING))
+        ],
         "bottleneck": every("bottleneck", TARGETS) if study.bottleneck.enabled else [],
         "importance": [
             path

@@ -24,6 +24,7 @@ from braindecode_clip.report.methods_decode import (
     describe_measures,
     describe_target_space,
 )
+from braindecode_clip.report.methods_group import describe_group
 from braindecode_clip.report.methods_targets import describe_targets
 from braindecode_clip.report.numbers import THIN, count, percent, plain
 from braindecode_clip.report.results import Order
@@ -77,12 +78,14 @@ def methods_text(inputs: Inputs, order: Order) -> Methods:
         _voxels(inputs, cite),
         [describe_targets(encoder, cite) for encoder in study.encoders] + _decoders(study, cite),
         _identification(inputs, cite) + describe_measures(study, cite),
+        describe_group(inputs.group, study.group, cite),
         [
             f"All steps ran in braindecode_clip {__version__} as a Snakemake workflow "
             f"{cite('snakemake')}; all random numbers derive from the seed {study.seed}."
         ],
     ]
-    return Methods(tuple(" ".join(sentences) for sentences in paragraphs), cite.references)
+    texts = tuple(" ".join(sentences) for sentences in paragraphs if sentences)
+    return Methods(texts, cite.references)
 
 
 def _splits_by_stimulus(study: StudyConfig) -> bool:

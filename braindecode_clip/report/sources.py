@@ -49,6 +49,19 @@ SOURCES = {
     "permutation": "Phipson B, Smyth GK (2010). Permutation p-values should never be zero. "
     "Statistical Applications in Genetics and Molecular Biology 9(1):39. "
     "doi:10.2202/1544-6115.1585",
+    "max_statistic": "Nichols TE, Holmes AP (2002). Nonparametric permutation tests for functional "
+    "neuroimaging: a primer with examples. Human Brain Mapping 15(1):1–25. doi:10.1002/hbm.1058",
+    "prevalence": "Ince RAA, Paton AT, Kay JW, Schyns PG (2021). Bayesian inference of population "
+    "prevalence. eLife 10:e62461. doi:10.7554/eLife.62461",
+    "bh": "Benjamini Y, Hochberg Y (1995). Controlling the false discovery rate: a practical and "
+    "powerful approach to multiple testing. Journal of the Royal Statistical Society B "
+    "57(1):289–300. doi:10.1111/j.2517-6161.1995.tb02031.x",
+    "tost": "Schuirmann DJ (1987). A comparison of the two one-sided tests procedure and the power "
+    "approach for assessing the equivalence of average bioavailability. Journal of "
+    "Pharmacokinetics and Biopharmaceutics 15(6):657–680. doi:10.1007/BF01068419",
+    "jzs": "Rouder JN, Speckman PL, Sun D, Morey RD, Iverson G (2009). Bayesian t tests for "
+    "accepting and rejecting the null hypothesis. Psychonomic Bulletin & Review 16(2):225–237. "
+    "doi:10.3758/PBR.16.2.225",
     "clip": "Radford A et al. (2021). Learning transferable visual models from natural language "
     "supervision. ICML 2021. arXiv:2103.00020",
     "lsa": "Rissman J, Gazzaley A, D'Esposito M (2004). Measuring functional connectivity during "

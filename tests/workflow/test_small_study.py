@@ -27,6 +27,7 @@ STAGES = [
     "compare",
     "controls",
     "card",
+    "group",
 ]
 
 
@@ -97,11 +98,11 @@ def test_a_second_run_does_nothing(finished: Path, snakemake) -> None:
 @pytest.mark.parametrize(
     ("module", "expected"),
     [
-        ("evaluate", {"evaluate", "compare", "controls", "card", "report"}),
+        ("evaluate", {"evaluate", "compare", "controls", "card", "group", "report"}),
         (
             "decode",
             {"decode", "retrieve", "evaluate", "compare", "interpret", "report"}
-            | {"controls", "card"},
+            | {"controls", "card", "group"},
         ),
         ("betas", set(STAGES) - {"preprocess"}),
         ("quality", {"quality", "report"}),
@@ -141,6 +142,26 @@ def test_decoders_are_compared(finished: Path) -> None:
     best = table["validation_pairwise"].idxmax()
     assert table["best"].astype(str).tolist() == [str(i == best) for i in range(2)]
     assert "Best on validation" in (finished / "report/report.html").read_text()
+
+
+def test_an_option_of_group_reruns_it_and_the_report(finished: Path, snakemake) -> None:
+    assert planned(snakemake, "--config", "group={n_bootstrap: 300}") == {"group", "report"}
+
+
+def test_subjects_and_decoders_are_put_together(finished: Path) -> None:
+    (path,) = finished.glob("group/*_group.json")
+    assert path.name == "split-stimulus_enc-scenes_gal-test_group.json"
+    content = json.loads(path.read_text())
+    rows, pairs = content["rows"], content["pairs"]
+    # One subject: ridge and mlp in two directions are one family of four.
+    assert {row["level"] for row in rows} == {"subject"} and {r["n_family"] for r in rows} == {4}
+    assert all(row["p"] <= row["p_corrected"] <= 1 for row in rows)
+    assert {(pair["first"], pair["second"]) for pair in pairs} == {("ridge", "mlp")}
+    assert any("one subject" in note for note in content["notes"])
+    table = read_tsv(path.with_name(path.name.replace("group.json", "pairs.tsv")))
+    assert len(table) == len(pairs) == 6
+    page = (finished / "report/report.html").read_text()
+    assert "Group and comparisons" in page and "Decoders and ROIs in pairs" in page
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from braindecode_clip.datasets.layout import (
     candidates_path,
     comparison_path,
     embeddings_path,
+    group_path,
     label_stem,
     result_path,
 )
@@ -303,6 +304,27 @@ def every_decoder(kind):
     """The results of all decoders of one subject, ROI, split and encoder."""
     labels = {key: f"{{{key}}}" for key in ("subject", *TARGETS)}
     return expand(result(kind), **labels, decoder=DECODERS)
+
+
+GROUP = {key: f"{{{key}}}" for key in ("split", "encoder", "gallery")}
+
+
+def group_file(ending):
+    """The path of what all subjects together gave, its labels as wildcards."""
+    return group_path(RESULTS, ending, **GROUP)
+
+
+GROUP_STEM = Path(group_file("group.json")).name.removesuffix("_group.json")
+
+
+def groups(ending):
+    """One path for every split, encoder and gallery."""
+    return expand(group_file(ending), split=SPLITS, encoder=ENCODERS, gallery=GALLERIES)
+
+
+def of_group(kind, wildcards):
+    """The results of all subjects, ROIs and decoders of one split, encoder and gallery."""
+    return expand(result(kind), **{**LABELS, **{key: [value] for key, value in wildcards.items()}})
 
 
 def importance_tables():

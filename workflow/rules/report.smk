@@ -6,6 +6,7 @@ rule report:
         voxels=every(result("voxels")),
         decoders=every(result("decoder")),
         comparison=comparison_path(RESULTS),
+        group=groups("group.json"),
         bottleneck=every(result("bottleneck")) if STUDY.bottleneck.enabled else [],
         importance=importance_tables(),
         controls=every(result("controls")) if STUDY.controls.enabled else [],
