@@ -38,6 +38,11 @@ class Identification:
         return metrics.pairwise(self.rank, self.n_gallery - 1)
 
     @property
+    def percentile_rank(self) -> float:
+        """Mean percentile rank, as a share; chance 0.5."""
+        return metrics.percentile_rank(self.rank, self.n_gallery)
+
+    @property
     def mean_rank(self) -> float:
         """Mean rank; chance (n_gallery + 1) / 2."""
         return float(self.rank.mean())
@@ -97,8 +102,9 @@ def identification(
     Returns
     -------
     Identification
-        ``.rank``, ``.top_k(k)``, ``.pairwise``, ``.mean_rank``, ``.median_rank``,
-        ``.chance_top_k(k)``, ``.expected_top_k(k, pool)``.
+        ``.rank``, ``.top_k(k)``, ``.pairwise``, ``.percentile_rank``, ``.mean_rank``,
+        ``.median_rank``, ``.mean_reciprocal_rank``, ``.chance_top_k(k)``,
+        ``.expected_top_k(k, pool)``.
 
     Raises
     ------
