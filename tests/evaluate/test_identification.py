@@ -129,6 +129,17 @@ def test_ranks_are_those_of_the_float64_table(
     np.testing.assert_array_equal(found.n_tied, expected[1])
 
 
+def test_a_faulty_query_of_a_later_block_is_named_by_its_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(identify, "QUERY_STEP", 4)
+    vectors = np.random.default_rng(7).standard_normal((12, 3))
+    predicted = vectors.copy()
+    predicted[9, 1] = np.nan
+    with pytest.raises(DataError, match=r"predicted: 1 vectors hold NaN.*rows '9'"):
+        identification(predicted, vectors, np.arange(12))
+
+
 def test_a_gallery_of_ties_takes_no_pairs_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     exact = Scorer.exact

@@ -248,6 +248,34 @@ def test_the_null_is_that_of_all_permutations(direction: str) -> None:
     assert abs(row["p"] - exact) < 5 * np.sqrt(exact / 20_000) + 1e-4
 
 
+def test_labels_of_held_out_runs_move_within_runs() -> None:
+    rng = np.random.default_rng(5)
+    ids, runs = np.array(["a", "b", "c"]), np.repeat(["r1", "r2"], [3, 4])
+    targets = rng.standard_normal((3, 4))
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+    shown = np.array([0, 1, 2, 2, 1, 0, 2])
+    vectors = targets[shown] + 0.5 * rng.standard_normal((7, 4))
+    predictions = Predictions(
+        vectors.astype(np.float32), ids[shown], runs, runs, np.ones(7, int), ids, "run", {}, {}
+    )
+    embeddings = Embeddings(ids, targets.astype(np.float32), "image", {})
+    table = [[cosine(vector, target) for target in targets] for vector in vectors]
+    scores = []
+    for first in permutations(shown[:3]):
+        for second in permutations(shown[3:]):
+            ranks = [
+                rank_in(row, true, (0, 1, 2))
+                for row, true in zip(table, (*first, *second), strict=True)
+            ]
+            scores.append(np.mean([(3 - rank) / 2 for rank in ranks]))
+    found = replay(Replayed(predictions, embeddings, {}), "haxby-nway", n_permutations=20_000)
+    (row,) = (row for row in found.rows if row["metric"] == "pairwise_cosine")
+    exact = np.mean(np.array(scores) >= row["value"] - 1e-12)
+    assert abs(row["null_mean"] - np.mean(scores)) < 5 * np.std(scores) / np.sqrt(20_000)
+    assert abs(row["p"] - exact) < 5 * np.sqrt(exact / 20_000) + 1e-4
+    assert row["permuted"] == "labels within each run"
+
+
 @pytest.mark.parametrize("where", ["predictions", "embeddings"])
 @pytest.mark.parametrize("name", ["mindeye-300", "kamitani-pairwise", "god-category"])
 def test_nan_is_named(where: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:

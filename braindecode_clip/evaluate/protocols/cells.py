@@ -44,11 +44,6 @@ class Cells:
         code = code.reshape(better.shape).astype(np.int32)
         return cls(code, *np.divmod(found, n_gallery), n_gallery - 1)
 
-    @property
-    def transposed(self) -> Cells:
-        """The same with a row for each label, where a label is what asks."""
-        return Cells(np.ascontiguousarray(self.code.T), self.better, self.tied, self.n_distractors)
-
     def true_codes(self, labels: np.ndarray) -> np.ndarray:
         """Return the codes (..., n_samples) under labels (..., n_samples)."""
         n_samples, n_labels = self.code.shape

@@ -130,7 +130,8 @@ def _picture_round(
             continue
         back = np.ascontiguousarray(forth.T)
         cells[kind, BRAIN_TO_IMAGE] = Cells.of(forth)
-        cells[kind, IMAGE_TO_BRAIN] = Cells.of(back).transposed
+        # A row is a picture here; that its prediction is permuted instead gives the same null.
+        cells[kind, IMAGE_TO_BRAIN] = Cells.of(back)
         if any(m.pools == "joint" and m.similarity == kind for m in measures):
             keeps = {
                 BRAIN_TO_IMAGE: keeps_from_first(forth),
