@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from braindecode_clip.report.figures import Dot, accuracy_figure
+from braindecode_clip.report.figures import Dot
 from braindecode_clip.report.numbers import NOTHING, THIN, count, decimal, is_number, percent
+from braindecode_clip.report.protocol_figure import protocol_figure
 from braindecode_clip.report.results import (
     DIRECTIONS,
     Order,
@@ -56,10 +57,11 @@ def protocol_blocks(rows: pd.DataFrame, order: Order, studio: Studio) -> list[Bl
             panels = _panels(own)
             names = [n for n in order.names["decoder"] if (own["decoder"].astype(str) == n).any()]
             drawing = studio.draw(
-                accuracy_figure(panels, names),
+                protocol_figure(panels, names),
                 alt=f"{title}. {_spoken(panels)}",
                 caption="Top-1 and pairwise of each protocol with "
                 f"{interval_level(own)} intervals; a stroke marks the chance of its line.",
+                small=True,
             )
             table = _table(own, f"{title}: protocols")
             blocks.append(Block(title, (drawing,), folded=bool(blocks), tables=(table,)))
@@ -75,7 +77,8 @@ def score_label(row: Mapping[str, Any]) -> str:
 
 
 def _panels(rows: pd.DataFrame) -> dict[str, list[Dot]]:
-    panels: dict[str, list[Dot]] = {}
+    """Return the dots of each direction, in the order of :data:`DIRECTIONS`."""
+    panels: dict[str, list[Dot]] = {title: [] for title in DIRECTIONS.values()}
     for direction, title in DIRECTIONS.items():
         for row in matching(rows, direction=direction).to_dict("records"):
             if (
@@ -90,7 +93,7 @@ def _panels(rows: pd.DataFrame) -> dict[str, list[Dot]]:
             null = null_apart(row)
             label = f"{_name(row)}: {score_label(row)}"
             dot = Dot(label, str(row["decoder"]), *numbers, np.nan if null is None else null)
-            panels.setdefault(title[:1].upper() + title[1:], []).append(dot)
+            panels[title].append(dot)
     return panels
 
 
@@ -107,6 +110,7 @@ def _spoken(panels: Mapping[str, list[Dot]]) -> str:
             for d in dots
         )
         for title, dots in panels.items()
+        if dots
     )
 
 
@@ -121,8 +125,8 @@ def _table(rows: pd.DataFrame, caption: str) -> Table:
         "Chance",
         "p",
         "n",
-        "Mean of draws (number)",
-        "Exact sd of a draw",
+        "Draws",
+        "Sd of one",
     )
     groups = ["protocol", "direction", "metric", "n_gallery"]
     cells = []
@@ -138,7 +142,7 @@ def _table(rows: pd.DataFrame, caption: str) -> Table:
                     value_cell(row),
                     Cell(score(row["metric"], row["chance"]), number=True),
                     Cell(p_text(row), number=True),
-                    Cell(count(row["n"]), number=True, detail=str(row["n_unit"])),
+                    Cell(count(row["n"]), number=True, title=str(row["n_unit"])),
                     Cell(
                         percent(row["value_of_draws"]) if drawn else NOTHING,
                         number=True,
