@@ -8,7 +8,7 @@ rule evaluate:
     output:
         metrics=result("metrics"),
         table=result("metrics_table"),
-        items=result("items"),
+        item_table=result("items"),
     log:
         side_file(LOGS, "evaluate", RANKING, "log"),
     benchmark:
@@ -27,4 +27,4 @@ rule evaluate:
         "braindecode-clip evaluate --retrieval {input.retrieval:q} --reverse {input.reversed_retrieval:q}"
         " --predictions {input.predictions:q} --embeddings {input.embeddings:q}"
         " --options {params.options:q} --seed {params.seed} --out {output.metrics:q}"
-        " --out-table {output.table:q} --out-items {output.items:q} {params.stimuli} > {log:q} 2>&1"
+        " --out-table {output.table:q} --out-items {output.item_table:q} {params.stimuli} > {log:q} 2>&1"
