@@ -1,4 +1,4 @@
-"""Identification against the published double loop, scikit-learn and scipy.
+"""Identification against the published double loop, a bare product, scikit-learn and scipy.
 
 python benchmarks/identification.py [--quick] [--repeats N] [--out FILE.json]
 
@@ -13,14 +13,18 @@ from scipy.stats import rankdata
 from sklearn.metrics import top_k_accuracy_score
 from sklearn.metrics.pairwise import cosine_similarity
 
+from braindecode_clip.artifacts import Embeddings, Predictions
+from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.evaluate import identification
 from braindecode_clip.evaluate.permutation import RankTable, null_scores
+from braindecode_clip.evaluate.protocols import Replayed, replay_protocols
 from braindecode_clip.evaluate.scores import identification_scores
 from braindecode_clip.metrics import rank_matrix
 from braindecode_clip.similarity import similarity_matrix
 
 N_DIMS, N_PERMUTATIONS = 512, 10_000
 N_LOOP_ROWS = N_LOOP_PERMUTATIONS = 20
+N_MANY_ROWS = 5
 
 
 def double_loop(predicted: np.ndarray, gallery: np.ndarray, n_rows: int) -> np.ndarray:
@@ -86,6 +90,53 @@ def drawn_pools(
     return float(np.mean(found))
 
 
+def vectors(n: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    gallery = rng.standard_normal((n, N_DIMS)).astype(np.float32)
+    return gallery + 12 * rng.standard_normal((n, N_DIMS)).astype(np.float32), gallery
+
+
+def many_pairs(n: int, repeats: int) -> dict[str, dict[str, float | None]]:
+    """Time pairwise identification beside the bare product of its size."""
+    predicted, gallery = vectors(n)
+    true, table = np.arange(n), np.empty((n, n), dtype=np.float32)
+
+    def pairwise(kind: str) -> float:
+        return identification(predicted, gallery, true, similarity=kind).pairwise
+
+    product = "float32 GEMM alone, into memory at hand"
+    competitors = {
+        product: lambda: np.matmul(predicted, gallery.T, out=table),
+        "pairwise by cosine": lambda: pairwise("cosine"),
+        "pairwise by correlation": lambda: pairwise("correlation"),
+        "double loop": lambda: double_loop(predicted, gallery, N_MANY_ROWS),
+    }
+    found = side_by_side(competitors, repeats=repeats)
+    return scaled_up(found, "double loop", n / N_MANY_ROWS)
+
+
+def replay_all(predicted: np.ndarray, gallery: np.ndarray) -> list[dict]:
+    """Replay all protocols, with 5,000 bootstrap samples and 10,000 permutations."""
+    n = len(gallery)
+    ids = np.array([f"stim-{i:05d}" for i in range(n)])
+    predictions = Predictions(
+        vectors=predicted,
+        stimulus_id=ids,
+        group=ids,
+        fold=np.full(n, "all"),
+        n_repeats=np.ones(n, dtype=np.int64),
+        train_ids=np.array(["other"]),
+        unit="stimulus",
+        fingerprint={},
+        info={},
+    )
+    units = gallery / np.linalg.norm(gallery, axis=1, keepdims=True)
+    categories = {name: f"category-{i % 100}" for i, name in enumerate(ids)}
+    tested = Replayed(predictions, Embeddings(ids, units, "image", {}), categories)
+    rng = np.random.default_rng(0)
+    return replay_protocols(tested, rng=rng, options=EvaluateConfig(), labels={}).rows
+
+
 def scaled_up(
     figures: dict[str, dict[str, float | None]], name: str, factor: float
 ) -> dict[str, dict[str, float | None]]:
@@ -99,8 +150,7 @@ def main() -> None:
     arguments = parse_arguments(__doc__.splitlines()[0])
     n, repeats = (200 if arguments.quick else 1000), arguments.repeats
     rng = np.random.default_rng(0)
-    gallery = rng.standard_normal((n, N_DIMS)).astype(np.float32)
-    predicted = gallery + 12 * rng.standard_normal((n, N_DIMS)).astype(np.float32)
+    predicted, gallery = vectors(n)
     true = np.arange(n)
 
     ours = identification(predicted, gallery, true)
@@ -120,9 +170,13 @@ def main() -> None:
     figures["ranks"] = scaled_up(figures["ranks"], "double loop", n / N_LOOP_ROWS)
     print_table(f"Ranks of {n} queries among {n} candidates, {N_DIMS} dimensions", figures["ranks"])
 
+    many = 2000 if arguments.quick else 10_000
+    figures["pairwise"] = many_pairs(many, repeats)
+    print_table(f"Pairwise identification, {many} x {many}", figures["pairwise"])
+
     ranks = rank_matrix(similarity_matrix(predicted, gallery))
     competitors = {
-        "null_scores, seven scores": lambda: our_permutations(ranks),
+        "null_scores, all scores": lambda: our_permutations(ranks),
         "loop, pairwise alone": lambda: naive_permutations(ranks, N_LOOP_PERMUTATIONS, rng),
     }
     found = side_by_side(competitors, repeats=repeats)
@@ -137,6 +191,11 @@ def main() -> None:
     }
     figures["pools"] = side_by_side(competitors, repeats=repeats)
     print_table(f"Top-1 in pools of {pool}", figures["pools"])
+
+    competitors = {"all protocols": lambda: replay_all(predicted, gallery)}
+    figures["protocols"] = side_by_side(competitors, repeats=repeats)
+    n_rows = len(replay_all(predicted, gallery))
+    print_table(f"All protocols on {n} queries, {n_rows} rows", figures["protocols"])
     write_figures(arguments.out, figures)
 
 

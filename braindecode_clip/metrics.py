@@ -49,12 +49,7 @@ def count_better(
     """
     similarity = np.asarray(similarity)
     true_index = check_true_index(true_index, similarity.shape)
-    if np.isnan(similarity).any():
-        rows = np.flatnonzero(np.isnan(similarity).any(axis=1))
-        raise DataError(
-            f"similarity: NaN for {len(rows)} queries, rows {some(rows.tolist())}; "
-            "NaN has no rank. Look for NaN in the predictions or the embeddings."
-        )
+    _refuse_nan(similarity)
     true = similarity[np.arange(len(similarity)), true_index][:, None]
     better, level = similarity > true, similarity == true
     if distractors is not None:
@@ -120,6 +115,52 @@ def rank_matrix(similarity: np.ndarray) -> np.ndarray:
     return result
 
 
+def count_matrix(
+    similarity: np.ndarray, *, n_columns: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count what is above and level with every candidate, as if it were the true one.
+
+    Parameters
+    ----------
+    similarity : array (n_queries, n_gallery)
+        Without NaN.
+    n_columns : int, optional
+        Only the first columns are asked for; all of them compete.
+
+    Returns
+    -------
+    n_better, n_tied : ndarray (n_queries, n_columns) int32
+        :func:`count_better` of every column.
+
+    Raises
+    ------
+    DataError
+        NaN in ``similarity``.
+    """
+    similarity = np.asarray(similarity)
+    _refuse_nan(similarity)
+    n_queries, n_gallery = similarity.shape
+    n_columns = n_gallery if n_columns is None else n_columns
+    better = np.empty((n_queries, n_columns), dtype=np.int32)
+    tied = np.empty((n_queries, n_columns), dtype=np.int32)
+    for row, values in enumerate(similarity):
+        ascending = np.sort(values)
+        wanted = values[:n_columns]
+        up_to = np.searchsorted(ascending, wanted, side="right")
+        better[row] = n_gallery - up_to
+        tied[row] = up_to - np.searchsorted(ascending, wanted, side="left") - 1
+    return better, tied
+
+
+def _refuse_nan(similarity: np.ndarray) -> None:
+    rows = np.flatnonzero(np.isnan(similarity).any(axis=1))
+    if len(rows):
+        raise DataError(
+            f"similarity: NaN for {len(rows)} queries, rows {some(rows.tolist())}; "
+            "NaN has no rank. Look for NaN in the predictions or the embeddings."
+        )
+
+
 def top_k(rank: np.ndarray, k: int) -> float:
     """Return the share of queries with rank at most ``k``.
 
@@ -135,6 +176,19 @@ def pairwise(rank: np.ndarray, n_distractors: np.ndarray | int) -> float:
     A tie counts one half; with ranks as mean ranks, ``n_distractors - (rank - 1)`` are beaten.
     """
     return float(np.mean(1.0 - (np.asarray(rank) - 1.0) / np.asarray(n_distractors)))
+
+
+def percentile_rank(rank: np.ndarray, n_gallery: np.ndarray | int) -> float:
+    r"""Return the mean of the true candidates' percentile ranks, as a share (chance 0.5).
+
+    .. math:: \mathrm{PR} = (n - r + 1/2) / n
+
+    with rank r of n candidates: those below count, and of those level with it, itself among
+    them, one half (Roscoe, Fundamental Research Statistics, 1975). Unlike :func:`pairwise` it
+    counts the true candidate, and so never is 0 or 1.
+    """
+    n_gallery = np.asarray(n_gallery, dtype=np.float64)
+    return float(np.mean((n_gallery - np.asarray(rank) + 0.5) / n_gallery))
 
 
 def mean_reciprocal_rank(rank: np.ndarray) -> float:

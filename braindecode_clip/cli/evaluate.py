@@ -25,6 +25,12 @@ def evaluate(
     out_table: Annotated[
         Path | None, typer.Option(help="The rows of the JSON as a table too (TSV).")
     ] = None,
+    stimuli: Annotated[
+        Path | None, typer.Option(help="Table of the stimuli, for their categories.")
+    ] = None,
+    out_items: Annotated[
+        Path | None, typer.Option(help="Scores of every picture and category (TSV).")
+    ] = None,
     options: Annotated[
         str | None, typer.Option(help="Options as YAML or JSON text, or a file with them.")
     ] = None,
@@ -37,9 +43,10 @@ def evaluate(
     from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
     from braindecode_clip.constants import SCHEMA_VERSION
     from braindecode_clip.evaluate import evaluate as score
+    from braindecode_clip.evaluate.items import as_categories
     from braindecode_clip.io.atomic import write_json
     from braindecode_clip.io.hdf5 import load_artifact, open_vectors
-    from braindecode_clip.io.tables import write_tsv
+    from braindecode_clip.io.tables import read_tsv, write_tsv
     from braindecode_clip.logs import get_logger, milestone
     from braindecode_clip.provenance import make_provenance
     from braindecode_clip.retrieve import average_repeats
@@ -49,6 +56,12 @@ def evaluate(
     config = read_options(options, EvaluateConfig)
     ranked = [path for path in (retrieval, reverse) if path is not None]
     retrievals = [load_artifact(path, Retrieval) for path in ranked]
+    categories = {}
+    if stimuli is not None:
+        column = config.category_column
+        shown = read_tsv(stimuli, required=["stimulus_id"], text=["stimulus_id", column])
+        if column in shown:
+            categories = as_categories(shown["stimulus_id"], shown[column])
     with (
         open_vectors(predictions, Predictions) as predicted,
         open_vectors(embeddings, Embeddings) as targets,
@@ -58,18 +71,22 @@ def evaluate(
             predicted = average_repeats(predicted)
         # One stream for all subjects and decoders: the same seed permutes them alike.
         rng = make_rng(seed, "evaluate")
-        result = score(retrievals, predicted, targets, rng=rng, options=config)
+        result = score(
+            retrievals, predicted, targets, rng=rng, options=config, categories=categories
+        )
         top = next((row for row in result.rows if row["metric"] == "top_1"), None)
         if top is not None:
             note(f"top-1 {top['value']:.3f}, chance {top['chance']:.3f}, n {top['n']}")
     provenance = make_provenance(
         "evaluate",
         options=config.model_dump(mode="json"),
-        inputs=[*ranked, predictions, embeddings],
+        inputs=[*ranked, predictions, embeddings, *([] if stimuli is None else [stimuli])],
         seed=seed,
     )
     if out_table is not None:
-        write_tsv(out_table, pd.DataFrame(result.rows))
+        write_tsv(out_table, pd.DataFrame([*result.rows, *result.protocols]))
+    if out_items is not None:
+        write_tsv(out_items, pd.DataFrame(result.items))
     write_json(
         out,
         {
@@ -78,6 +95,7 @@ def evaluate(
             "rows": result.rows,
             "pool_curve": result.pool_curve,
             "notes": result.notes,
+            "protocols": result.protocols,
         },
     )
     logger.info("wrote %s", out)

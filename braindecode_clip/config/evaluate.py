@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field, field_validator
 
 from braindecode_clip.config.base import Section
+
+Protocol = Literal[
+    "mindeye-300",
+    "full-pool",
+    "lite-mind-300",
+    "kamitani-pairwise",
+    "god-category",
+    "brainflora-kway",
+    "haxby-nway",
+]
 
 
 class EvaluateConfig(Section):
@@ -51,6 +61,28 @@ class EvaluateConfig(Section):
         description="Points of the curve of accuracy against pool size, from 2 to the whole "
         "gallery in equal ratios. Default 24.",
     )
+
+    protocols: tuple[Protocol, ...] = Field(
+        default=get_args(Protocol),
+        description="Published protocols to replay: mindeye-300 (one pool of 300), full-pool (all "
+        "test pictures), lite-mind-300 (a pool of 300 for each query), kamitani-pairwise, "
+        "god-category, brainflora-kway, haxby-nway. What the data can't support is left out, and "
+        "a note says why. Default: all; [] replays none.",
+    )
+    category_column: str = Field(
+        default="category",
+        min_length=1,
+        description="Column of the stimuli's table with their categories, for god-category, "
+        "haxby-nway and the scores of each category. Default category.",
+    )
+
+    @field_validator("protocols")
+    @classmethod
+    def _protocols_differ(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({name for name in value if value.count(name) > 1})
+        if twice:
+            raise ValueError(f"names each protocol once; more than once: {', '.join(twice)}")
+        return value
 
     @field_validator("top_k")
     @classmethod

@@ -43,6 +43,7 @@ ENDINGS = {
     "card_text": ("cards", RANKING, "card.md"),
     "controls": ("controls", TARGETS, "controls.json"),
     "controls_table": ("controls", TARGETS, "controls.tsv"),
+    "items": ("evaluate", RANKING, "items.tsv"),
     "reliability": ("interpret", FIT, "reliability"),
     "ncsnr": ("interpret", FIT, "ncsnr"),
     "noise_ceiling": ("interpret", FIT, "noiseceiling"),

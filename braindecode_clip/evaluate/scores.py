@@ -125,4 +125,14 @@ _RANK_SCORES = (
         sign=1,
         definition="Mean of 1 / rank of the true candidate; 1 is best.",
     ),
+    Score(
+        name="percentile_rank",
+        per_query=lambda rank, d: (d + 1.5 - rank) / (d + 1.0),
+        summary=np.mean,
+        chance=lambda d: 0.5,
+        limits=lambda d: (float(np.mean(0.5 / (d + 1.0))), float(np.mean(1 - 0.5 / (d + 1.0)))),
+        sign=1,
+        definition="Percentile rank of the true candidate among all, as a share, the mean over "
+        "queries: candidates below it, and of those level with it, itself among them, one half.",
+    ),
 )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ from braindecode_clip.checks import Problems, differences
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.evaluate.bootstrap import Statistic, resample, weighted_mean, weighted_median
 from braindecode_clip.evaluate.dimensions import NAMES, DimensionScores, scored_dimensions
+from braindecode_clip.evaluate.items import item_rows
 from braindecode_clip.evaluate.notes import DIMENSION_DEFINITIONS, design_notes, null_note
 from braindecode_clip.evaluate.permutation import null_scores, rank_table
 from braindecode_clip.evaluate.pools import pool_curve
+from braindecode_clip.evaluate.protocols import Replay, Replayed, replay_protocols
 from braindecode_clip.evaluate.rows import LABELS, Design, Measured, make_rows, without_nan
 from braindecode_clip.evaluate.scores import Score, identification_scores
 from braindecode_clip.metrics import count_better
@@ -36,16 +38,23 @@ class Evaluation:
         ci_low, ci_high, ci_method, confidence, p (one-sided), n_permutations, permuted,
         ceiling, direction ("none" for scores of single dimensions), n_gallery, definition, and
         the labels subject, roi, split, encoder, decoder, gallery. None where a number is
-        undefined; ``ceiling`` is None until an attainable score is known.
+        undefined; ``ceiling`` is None until an attainable score is known. ``protocol`` is
+        "gallery".
     pool_curve : list of dict
         Labels, direction, metric, k, pool_size, value, chance, ci_low, ci_high.
     notes : list of str
         What a reader must know to read the numbers rightly.
+    protocols : list of dict
+        Rows of published protocols (:mod:`braindecode_clip.evaluate.protocols`).
+    items : list of dict
+        Rows of every picture and category (:func:`braindecode_clip.evaluate.items.item_rows`).
     """
 
     rows: list[dict[str, Any]]
     pool_curve: list[dict[str, Any]]
     notes: list[str]
+    protocols: list[dict[str, Any]] = field(default_factory=list)
+    items: list[dict[str, Any]] = field(default_factory=list)
 
 
 def evaluate(
@@ -55,6 +64,7 @@ def evaluate(
     *,
     rng: np.random.Generator,
     options: EvaluateConfig | None = None,
+    categories: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Score retrievals of the same predictions, and the predicted dimensions.
 
@@ -72,6 +82,8 @@ def evaluate(
     rng : Generator
         Every direction draws from a stream of its own.
     options : EvaluateConfig, optional
+    categories : mapping, optional
+        Stimulus to category, for protocols and scores of categories.
 
     Returns
     -------
@@ -89,18 +101,45 @@ def evaluate(
     labels = {name: predictions.info.get(name, "") for name in LABELS} | {"gallery": gallery}
     if retrievals and "correction" in retrievals[0].info:
         labels["correction"] = retrievals[0].info["correction"]
-    streams = rng.spawn(len(DIRECTIONS) + 1)
+    streams = rng.spawn(len(DIRECTIONS) + 3)
     parts = [
         _identify(item, design, options, streams[DIRECTIONS.index(item.direction)], labels)
         for item in retrievals
     ]
-    parts.append(_score_dimensions(predictions, embeddings, design, options, streams[-1], labels))
+    parts.append(_score_dimensions(predictions, embeddings, design, options, streams[2], labels))
+    replay = Replay()
+    if _holds_test_alone(retrievals, design):
+        tested = Replayed(predictions, embeddings, categories or {})
+        replay = replay_protocols(tested, rng=streams[3], options=options, labels=labels)
+    items = [
+        row
+        for item, stream in zip(retrievals, streams[4].spawn(len(retrievals)), strict=True)
+        for row in item_rows(
+            item, design, options=options, labels=labels, rng=stream, categories=categories
+        )
+    ]
     notes = design_notes(retrievals, predictions, permutable=design.permutable)
-    notes += [note for part in parts for note in part.notes]
+    notes += [note for part in parts for note in part.notes] + replay.notes
     return Evaluation(
-        rows=without_nan([row for part in parts for row in part.rows]),
+        rows=without_nan([{**row, "protocol": "gallery"} for part in parts for row in part.rows]),
         pool_curve=without_nan([point for part in parts for point in part.pool_curve]),
         notes=list(dict.fromkeys(notes)),
+        protocols=without_nan(replay.rows),
+        items=without_nan(items),
+    )
+
+
+def _holds_test_alone(retrievals: Sequence[Retrieval], design: Design) -> bool:
+    """Tell whether this is the gallery of all test stimuli, as they are.
+
+    Protocols have candidates and similarities of their own, the same whatever gallery is asked
+    for, so they stand beside one gallery alone.
+    """
+    forth = [item for item in retrievals if item.direction == "brain_to_image"]
+    return any(
+        set(item.gallery_ids.astype(str)) == set(design.stimuli)
+        and not {"correction", "rerank"} & set(item.info)
+        for item in forth
     )
 
 

@@ -108,6 +108,8 @@ class Inputs:
         Contents of the files of ``controls``.
     group : dict
         Tables "rows" and "pairs" over subjects, and "notes" (column "note"); empty without.
+    protocols : DataFrame
+        Rows of published protocols; empty where none was replayed.
     """
 
     study: StudyConfig
@@ -126,3 +128,4 @@ class Inputs:
     provenance: list[dict[str, Any]]
     controls: list[dict[str, Any]] = field(default_factory=list)
     group: dict[str, pd.DataFrame] = field(default_factory=dict)
+    protocols: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -11,7 +11,16 @@ import yaml
 
 from braindecode_clip import __version__
 from braindecode_clip.artifacts import Retrieval
-from braindecode_clip.report import controls, decoding, maps, quality, records, sections, tables
+from braindecode_clip.report import (
+    controls,
+    decoding,
+    maps,
+    protocols,
+    quality,
+    records,
+    sections,
+    tables,
+)
 from braindecode_clip.report.content import CONDITION, Inputs
 from braindecode_clip.report.examples import Example, choose_examples, confusion
 from braindecode_clip.report.group import group_topics
@@ -34,6 +43,7 @@ _PARTS = (
     ("decoders", "Decoders", "decoding"),
     ("controls", "Spurious?", "suspicions"),
     ("group", "Group", "group"),
+    ("protocols", "Protocols", "protocols"),
     ("examples", "Examples", "galleries"),
     ("pool", "Pool size", "pools"),
     ("brain", "Brain", "brains"),
@@ -67,6 +77,7 @@ def build_page(inputs: Inputs) -> str:
         "n_suspicious": controls.n_suspicious(suspicions),
         "group": group_topics(inputs.group, order, studio, options=inputs.study.group),
         "group_notes": _group_notes(inputs),
+        "protocols": protocols.protocol_blocks(inputs.protocols, order, studio),
         "metric_tables": _metric_tables(inputs, order),
         "definitions": tables.definitions(inputs.metrics),
         "galleries": _galleries(chosen, pictures, inputs, order),

@@ -111,6 +111,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         provenance=reader.records,
         controls=controls,
         group=group,
+        protocols=pd.DataFrame(reader.protocols),
     )
 
 
@@ -120,6 +121,7 @@ class _Reader:
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
         self.records: list[dict[str, Any]] = []
+        self.protocols: list[dict[str, Any]] = []
 
     def _try(self, read: Any, path: str | Path) -> Any:
         try:
@@ -140,6 +142,7 @@ class _Reader:
             rows += content["rows"]
             pools += [{**labels, **point} for point in content.get("pool_curve") or []]
             notes += content.get("notes") or []
+            self.protocols += content.get("protocols") or []
             self.records.append(_as_record(content.get("provenance") or {}))
         return pd.DataFrame(rows), pd.DataFrame(pools), list(dict.fromkeys(notes))
 

@@ -71,7 +71,8 @@ def metric_name(metric: str) -> str:
 
 def is_share(metric: str) -> bool:
     """Tell whether a metric is a share of queries or pairs, shown in percent."""
-    return metric == PAIRWISE or re.fullmatch(r"top_\d+", metric) is not None
+    shares = (PAIRWISE, f"{PAIRWISE}_cosine", f"{PAIRWISE}_correlation", "percentile_rank")
+    return metric in shares or re.fullmatch(r"top_\d+", metric) is not None
 
 
 def is_rank(metric: str) -> bool:

@@ -105,7 +105,7 @@ def _summary_row(
         row = by_metric.get(name)
         cells.append(value_cell(row) if row else Cell(NOTHING, number=True))
     cells.append(Cell(score(TOP_1, top.get("chance", float("nan"))), number=True))
-    cells.append(Cell(_p(top), number=True))
+    cells.append(Cell(p_text(top), number=True))
     return tuple(cells)
 
 
@@ -117,7 +117,8 @@ def value_cell(row: Mapping[str, Any]) -> Cell:
     return Cell(text, number=True, clear=is_clear(row), detail=detail)
 
 
-def _p(row: Mapping[str, Any]) -> str:
+def p_text(row: Mapping[str, Any]) -> str:
+    """Return a p-value without its equals sign: ``0.012``, ``< 0.001``."""
     text = p_value(row.get("p"), n_permutations=row.get("n_permutations"))
     return text.removeprefix("=").lstrip("\u202f")
 
@@ -152,7 +153,7 @@ def metrics_table(metrics: pd.DataFrame, order: Order, caption: str) -> Table:
                 value_cell(row),
                 Cell(score(row["metric"], row.get("chance")), number=True),
                 Cell(score(row["metric"], row.get("null_mean")), number=True),
-                Cell(_p(row), number=True, detail=f"({count(row.get('n_permutations'))})"),
+                Cell(p_text(row), number=True, detail=f"({count(row.get('n_permutations'))})"),
                 _counted(row, "n", "n_unit"),
                 _counted(row, "n_resampled", "resampled"),
             )

@@ -13,7 +13,7 @@ import numpy as np
 
 from braindecode_clip.errors import ConfigError
 from braindecode_clip.logs import get_logger
-from braindecode_clip.retrieve.products import ROW_STEP, ScaledGallery
+from braindecode_clip.products.scaled import ROW_STEP, ScaledGallery
 from braindecode_clip.retrieve.search import QUERY_STEP, ExactSearch, Neighbours
 from braindecode_clip.similarity import SimilarityKind, check_vectors, prepared_rows
 

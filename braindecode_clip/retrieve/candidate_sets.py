@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from braindecode_clip.errors import ConfigError, DataError
-from braindecode_clip.retrieve.products import ScaledGallery
+from braindecode_clip.products.scaled import ScaledGallery
 from braindecode_clip.similarity import SimilarityKind, check_vectors
 
 

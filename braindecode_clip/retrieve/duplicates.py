@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 from braindecode_clip.checks import Problems
 from braindecode_clip.errors import ConfigError, DataError
 from braindecode_clip.logs import progress
-from braindecode_clip.retrieve.products import ScaledGallery
+from braindecode_clip.products.scaled import ScaledGallery
 
 #: Rows whose products are formed together.
 _ROWS_AT_ONCE = 1024

@@ -16,8 +16,9 @@ import numpy as np
 from braindecode_clip.errors import ConfigError
 from braindecode_clip.logs import progress
 from braindecode_clip.metrics import check_true_index
-from braindecode_clip.retrieve.blocks import Block
-from braindecode_clip.retrieve.products import ScaledGallery, Scorer
+from braindecode_clip.products.blocks import Block
+from braindecode_clip.products.count import count_pairs
+from braindecode_clip.products.scaled import ScaledGallery, Scorer
 from braindecode_clip.similarity import SimilarityKind, check_vectors
 
 #: Queries that go through the gallery together.
@@ -149,7 +150,7 @@ class ExactSearch:
         for start in range(0, len(queries), QUERY_STEP):
             rows = slice(start, min(start + QUERY_STEP, len(queries)))
             scorer = self._gallery.scorer(queries[rows], first_row=start)
-            better[rows], tied[rows] = _count(scorer, true_index[rows])
+            better[rows], tied[rows] = count_pairs(scorer, true_index[rows])
         return better, tied
 
 
@@ -229,21 +230,3 @@ def _best_of(
     ordered = rows[order]
     best = order[np.arange(len(rows)) - np.searchsorted(ordered, ordered) < k]
     return rows[best], columns[best], scores[best]
-
-
-def _count(scorer: Scorer, true_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    n = len(true_index)
-    everyone = np.arange(n)
-    true = scorer.exact(everyone, true_index)
-    level = scorer.linear(everyone, true_index)
-    high, low = level + scorer.slack, level - scorer.slack
-    better, tied = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
-    for start, block in scorer.blocks():
-        n_above, row, column = block.split(low, high)
-        better += n_above
-        other = column + start != true_index[row]
-        row, column = row[other], column[other] + start
-        score = scorer.exact(row, column)
-        better += np.bincount(row[score > true[row]], minlength=n)
-        tied += np.bincount(row[score == true[row]], minlength=n)
-    return better, tied

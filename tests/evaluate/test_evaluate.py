@@ -43,12 +43,14 @@ def test_every_row_says_all_and_is_json(make_case: Callable) -> None:
         assert row["ci_low"] <= row["value"] <= row["ci_high"]
         assert 0 < row["p"] <= 1
         assert row["ceiling"] is None
+        assert row["protocol"] == "gallery"
         assert row["definition"].endswith(".")
         assert (row["n"], row["n_resampled"], row["resampled"]) == (12, 12, "stimuli")
         assert [row[key] for key in ("subject", "decoder", "gallery")] == ["01", "ridge", "test"]
     names = ["top_1", "top_5", "top_10", "pairwise", "mean_rank", "median_rank"]
     for direction in ("brain_to_image", "image_to_brain"):
-        assert list(table(result, direction).index) == [*names, "mean_reciprocal_rank"]
+        found = list(table(result, direction).index)
+        assert found == [*names, "mean_reciprocal_rank", "percentile_rank"]
     assert list(table(result, "none").index) == [
         "correlation_mean",
         "correlation_median",
@@ -70,6 +72,7 @@ def test_values_are_those_of_the_public_calls(make_case: Callable) -> None:
     assert found.loc["mean_rank", "chance"] == 10.5
     assert found.loc["median_rank", "value"] == direct.median_rank
     assert found.loc["mean_reciprocal_rank", "value"] == pytest.approx(direct.mean_reciprocal_rank)
+    assert found.loc["percentile_rank", "value"] == pytest.approx(direct.percentile_rank)
     assert set(found["n_gallery"]) == {20}
     targets = case.embeddings.vectors[truth]
     dims = table(run(case), "none")
@@ -249,3 +252,31 @@ def test_what_does_not_belong_together_is_refused(make_case: Callable) -> None:
     ]:
         with pytest.raises(DataError, match=words):
             run(replace(case, **change))
+
+
+def test_protocols_stand_beside_the_plain_gallery_of_the_test_alone(make_case: Callable) -> None:
+    case = make_case(12, signal=0.7)
+    result = run(case)
+    assert {row["protocol"] for row in result.protocols} == {
+        "full-pool",
+        "kamitani-pairwise",
+        "brainflora-kway",
+    }
+    json.dumps([result.protocols, result.items], allow_nan=False)
+    own = {row["metric"]: row for row in result.rows if row["direction"] == "brain_to_image"}
+    for row in result.protocols:
+        assert row.keys() >= (IDENTIFYING | STATISTICS) - {"null_mean"}
+        assert row["ci_low"] <= row["value"] <= row["ci_high"]
+        assert 0 < row["p"] <= 1
+        if row["protocol"] == "full-pool" and row["direction"] == "brain_to_image":
+            twin = own[row["metric"].removesuffix("_cosine")]
+            assert row["value"] == pytest.approx(twin["value"])
+            assert row["n"] == twin["n"]
+    assert any("mindeye-300" in note for note in result.notes)
+    assert not run(make_case(12, n_embedded=20, candidates="all")).protocols
+    for key in ("correction", "rerank"):
+        changed = replace(case.forth, info={**case.forth.info, key: "x"})
+        if key == "correction":
+            other = replace(case, forth=changed)
+            assert not run(other).protocols
+    assert not run(case, protocols=()).protocols

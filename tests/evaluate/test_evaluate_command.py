@@ -55,7 +55,8 @@ def test_writes_json_and_table(files: Path) -> None:
     code = call(files, f"--reverse={files / 'back.h5'}", f"--out-table={files / 'metrics.tsv'}")
     assert code == 0
     content = json.loads((files / "metrics.json").read_text())
-    assert list(content) == ["schema_version", "provenance", "rows", "pool_curve", "notes"]
+    keys = ["schema_version", "provenance", "rows", "pool_curve", "notes", "protocols"]
+    assert list(content) == keys
     assert content["schema_version"] == SCHEMA_VERSION
     assert content["provenance"]["seed"] == 7
     assert set(content["provenance"]["inputs"]) == {"forth.h5", "back.h5", "pred.h5", "emb.h5"}
@@ -65,8 +66,11 @@ def test_writes_json_and_table(files: Path) -> None:
         "none",
     }
     table = read_tsv(files / "metrics.tsv", required=["metric", "value", "p"])
-    assert table["metric"].tolist() == [row["metric"] for row in content["rows"]]
-    assert table["value"].tolist() == pytest.approx([row["value"] for row in content["rows"]])
+    rows = [*content["rows"], *content["protocols"]]
+    assert table["metric"].tolist() == [row["metric"] for row in rows]
+    assert table["value"].tolist() == pytest.approx([row["value"] for row in rows])
+    assert table["protocol"].tolist() == [row["protocol"] for row in rows]
+    assert {"gallery", "full-pool"} <= set(table["protocol"])
     assert {"direction", "pool_size", "value", "chance", "subject"} <= set(content["pool_curve"][0])
 
 
@@ -106,3 +110,32 @@ def test_bad_input_gives_one_message_and_leaves_the_old_result(
     assert "Traceback" not in message
     assert re.search(words, message), message
     assert (files / "metrics.json").read_text() == "old"
+
+
+def test_categories_come_from_the_stimuli_table(files: Path) -> None:
+    shown = sorted({f"stim-{i:03d}" for i in range(9)})
+    lines = [f"{name}\t{'xyz'[i % 3]}" for i, name in enumerate(shown[:-1])]
+    stimuli = files / "stimuli.tsv"
+    stimuli.write_text("\n".join(["stimulus_id\tkind", *lines, f"{shown[-1]}\tn/a", ""]))
+    flags = (f"--stimuli={stimuli}", f"--out-items={files / 'items.tsv'}")
+    options = "{n_bootstrap: 200, n_permutations: 99, n_permutations_dims: 99"
+    assert call(files, *flags, options=options + ", category_column: kind}") == 0
+    items = read_tsv(files / "items.tsv", required=["level", "name", "pairwise", "n"])
+    counts = items["level"].value_counts()
+    assert (counts["picture"], counts["category"]) == (9, 3)
+    assert items[items["level"] == "category"].set_index("name")["n"].to_dict() == {
+        "x": 3,
+        "y": 3,
+        "z": 2,
+    }
+    content = json.loads((files / "metrics.json").read_text())
+    assert "god-category" in {row["protocol"] for row in content["protocols"]}
+    assert "stimuli.tsv" in content["provenance"]["inputs"]
+    assert call(files, *flags, options=options + "}") == 0
+    content = json.loads((files / "metrics.json").read_text())
+    assert any("no column 'category'" in note for note in content["notes"])
+
+
+def test_an_unknown_protocol_is_named(files: Path, capsys: pytest.CaptureFixture) -> None:
+    assert call(files, options="{protocols: [mindeye]}") == 1
+    assert "mindeye-300" in capsys.readouterr().err

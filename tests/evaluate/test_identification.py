@@ -8,7 +8,10 @@ from scipy.stats import hypergeom
 
 from braindecode_clip import similarity as similarity_module
 from braindecode_clip.errors import DataError
-from braindecode_clip.evaluate import identification
+from braindecode_clip.evaluate import identification, identify
+from braindecode_clip.metrics import count_better
+from braindecode_clip.products import Scorer, blocks
+from braindecode_clip.similarity import similarity_matrix
 
 
 def literal(predicted: np.ndarray, gallery: np.ndarray, true: np.ndarray, kind: str) -> list:
@@ -97,7 +100,59 @@ def test_blocks_do_not_change_the_ranks(monkeypatch: pytest.MonkeyPatch) -> None
     predicted, true = rng.standard_normal((50, 6)), rng.integers(0, 30, 50)
     found = identification(predicted, gallery, true)
     monkeypatch.setattr(similarity_module, "BLOCK_NUMBERS", 64)
+    monkeypatch.setattr(blocks, "CPU_NUMBERS", 1)
+    monkeypatch.setattr(blocks, "LEAST_WIDTH", 4)
+    monkeypatch.setattr(identify, "QUERY_STEP", 7)
     assert np.array_equal(identification(predicted, gallery, true).rank, found.rank)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "correlation", "euclidean"])
+@pytest.mark.parametrize("most_exact", [0, 3, 10**6])
+def test_ranks_are_those_of_the_float64_table(
+    kind: str, most_exact: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Near ties within float32's rounding, exact ties, and queries where almost all tie."""
+    rng = np.random.default_rng(6)
+    gallery = rng.standard_normal((60, 30)).astype(np.float32)
+    gallery[20:40] = gallery[:20] * (1 + 1e-7 * rng.standard_normal((20, 30)))
+    gallery[50:] = gallery[0]
+    true = rng.integers(0, 60, 45)
+    predicted = gallery[true] + 0.5 * rng.standard_normal((45, 30)).astype(np.float32)
+    predicted[:4] = gallery[0]
+    table = similarity_matrix(predicted, gallery, similarity=kind)
+    expected = count_better(table, true)
+    assert np.count_nonzero(expected[1]) > 5
+    monkeypatch.setattr(identify, "MOST_EXACT", most_exact)
+    monkeypatch.setattr(identify, "QUERY_STEP", 10)
+    found = identification(predicted, gallery, true, similarity=kind)
+    np.testing.assert_array_equal(found.n_better, expected[0])
+    np.testing.assert_array_equal(found.n_tied, expected[1])
+
+
+def test_a_faulty_query_of_a_later_block_is_named_by_its_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(identify, "QUERY_STEP", 4)
+    vectors = np.random.default_rng(7).standard_normal((12, 3))
+    predicted = vectors.copy()
+    predicted[9, 1] = np.nan
+    with pytest.raises(DataError, match=r"predicted: 1 vectors hold NaN.*rows '9'"):
+        identification(predicted, vectors, np.arange(12))
+
+
+def test_a_gallery_of_ties_takes_no_pairs_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    exact = Scorer.exact
+
+    def counted(self: Scorer, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        calls.append(len(rows))
+        return exact(self, rows, columns)
+
+    monkeypatch.setattr(Scorer, "exact", counted)
+    gallery = np.tile(np.arange(1.0, 4.0), (300, 1))
+    found = identification(gallery[:200], gallery, np.arange(200))
+    assert found.rank.tolist() == [150.5] * 200
+    assert sum(calls) == 200
 
 
 def test_expected_top_k_is_the_mean_over_drawn_pools() -> None:

@@ -178,6 +178,7 @@ def test_null_scores_are_the_scores_of_permuted_ranks(make_case: Callable) -> No
             rank.mean(),
             np.median(rank),
             np.mean(1 / rank),
+            np.mean((others + 1 - rank + 0.5) / (others + 1)),
         ]
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, hypergeom, pearsonr, rankdata
+from scipy.stats import binomtest, hypergeom, pearsonr, percentileofscore, rankdata
 from sklearn.metrics import label_ranking_average_precision_score, r2_score, top_k_accuracy_score
 
 from braindecode_clip import metrics
@@ -81,6 +81,24 @@ def test_scores_of_ranks_are_their_definitions(name: str) -> None:
     assert metrics.mean_reciprocal_rank(rank) == pytest.approx(sum(1 / r for r in rank) / len(rank))
     for k in (1, 2, 5):
         assert metrics.top_k(rank, k) == sum(r <= k for r in rank) / len(rank)
+    if np.isfinite(table).all():
+        shares = [
+            percentileofscore(r, r[t], kind="mean") / 100 for r, t in zip(table, true, strict=True)
+        ]
+        found = metrics.percentile_rank(rank, table.shape[1])
+        assert found == pytest.approx(np.mean(shares), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", tables())
+def test_counts_of_every_column_are_those_of_each(name: str) -> None:
+    table = tables()[name]
+    better, tied = metrics.count_matrix(table, n_columns=2)
+    assert better.shape == tied.shape == (len(table), 2)
+    for column in range(2):
+        expected = metrics.count_better(table, np.full(len(table), column))
+        np.testing.assert_array_equal((better[:, column], tied[:, column]), expected)
+    with pytest.raises(DataError, match="NaN has no rank"):
+        metrics.count_matrix(np.where(table == table[0, 0], np.nan, table))
 
 
 def test_against_scikit_learn_where_nothing_ties() -> None:

@@ -330,6 +330,7 @@ def write_study(
                         "schema_version": SCHEMA_VERSION,
                         "provenance": asdict(provenance("evaluate")),
                         "rows": result.rows,
+                        "protocols": result.protocols,
                         "pool_curve": result.pool_curve,
                         "notes": result.notes,
                     },

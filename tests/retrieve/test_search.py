@@ -11,8 +11,8 @@ from scipy.stats import rankdata
 
 from braindecode_clip.errors import ConfigError, DataError
 from braindecode_clip.metrics import ranks
-from braindecode_clip.retrieve import ExactSearch, blocks, nearest, search
-from braindecode_clip.retrieve.products import ScaledGallery
+from braindecode_clip.products import ScaledGallery, blocks
+from braindecode_clip.retrieve import ExactSearch, nearest, search
 from braindecode_clip.similarity import similarity_matrix
 
 KINDS = ("cosine", "correlation", "euclidean")

@@ -4,9 +4,11 @@ rule evaluate:
         reversed_retrieval=result("reverse"),
         predictions=result("predictions"),
         embeddings=EMBEDDINGS,
+        stimuli=optional(STIMULI),
     output:
         metrics=result("metrics"),
         table=result("metrics_table"),
+        item_table=result("items"),
     log:
         side_file(LOGS, "evaluate", RANKING, "log"),
     benchmark:
@@ -20,8 +22,9 @@ rule evaluate:
         code=code("evaluate"),
         options=options(STUDY.evaluate),
         seed=STUDY.seed,
+        stimuli=lambda wildcards, input: " ".join(f"--stimuli {s!r}" for s in input.stimuli),
     shell:
         "braindecode-clip evaluate --retrieval {input.retrieval:q} --reverse {input.reversed_retrieval:q}"
         " --predictions {input.predictions:q} --embeddings {input.embeddings:q}"
         " --options {params.options:q} --seed {params.seed} --out {output.metrics:q}"
-        " --out-table {output.table:q} > {log:q} 2>&1"
+        " --out-table {output.table:q} --out-items {output.item_table:q} {params.stimuli} > {log:q} 2>&1"

@@ -27,7 +27,7 @@ import numpy as np
 
 from braindecode_clip.checks import Problems
 from braindecode_clip.errors import ConfigError
-from braindecode_clip.retrieve.blocks import Block, Products, make_products
+from braindecode_clip.products.blocks import Block, Products, make_products
 from braindecode_clip.similarity import (
     ROUNDER,
     SimilarityKind,
@@ -52,8 +52,13 @@ class ScaledGallery:
 
     Parameters
     ----------
-    gallery, similarity, offset, device
-        As for :class:`braindecode_clip.retrieve.search.ExactSearch`.
+    gallery : array (n_gallery, n_dims)
+        Float32 is used in place (a memory map too); other types are copied to float32.
+    similarity : {"cosine", "correlation", "euclidean"}
+    offset : array (n_gallery,), optional
+        Taken off each candidate's similarity; not with "euclidean".
+    device : str
+        "cpu" is numpy; "torch" is torch on the CPU; else a torch device.
     """
 
     def __init__(
