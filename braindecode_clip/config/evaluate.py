@@ -24,8 +24,27 @@ class EvaluateConfig(Section):
     n_bootstrap: int = Field(
         default=5000,
         ge=200,
-        description="Bootstrap resamples of whole pictures (or whole runs, where runs are held "
-        "out). Default 5000.",
+        description="Bootstrap resamples of whole pictures, runs or sessions (`resample`). "
+        "Default 5000.",
+    )
+    resample: Literal["auto", "stimulus", "run", "session"] = Field(
+        default="auto",
+        description="What the bootstrap draws with all its samples: auto (default), stimulus "
+        "where stimuli are held out and run where runs are; or stimulus, run or session by name.",
+    )
+    exchange: Literal["auto", "stimulus", "run", "session"] = Field(
+        default="auto",
+        description="How a permutation moves the true labels: auto (default), stimulus where "
+        "stimuli are held out and run where runs are. stimulus: whole stimuli with all repeats, "
+        "among those shown equally often. run, session: where runs are held out, labels within "
+        "each of them; where stimuli are held out, whole stimuli among those shown equally often "
+        "in the same runs or sessions, for studies whose runs show different kinds of pictures.",
+    )
+    exchange_unequal: bool = Field(
+        default=False,
+        description="Also exchange whole stimuli with different numbers of repeats. Right where "
+        "these numbers have nothing to do with what is shown (trials lost at random); else p may "
+        "be too small, as stimuli shown often weigh more. Default false.",
     )
     n_permutations: int = Field(
         default=10000,

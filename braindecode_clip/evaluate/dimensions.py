@@ -113,12 +113,24 @@ class DimensionScores:
         )
 
     def permuted(
-        self, groups: np.ndarray, *, unit: str, n_permutations: int, rng: np.random.Generator
+        self,
+        groups: np.ndarray,
+        *,
+        unit: str,
+        n_permutations: int,
+        rng: np.random.Generator,
+        strata: np.ndarray | None = None,
     ) -> np.ndarray:
         """Return the scores (n_permutations, 4) under permuted labels."""
         n_samples = len(self.labels)
         chunks = permuted_labels(
-            self.labels, groups, unit=unit, n_permutations=n_permutations, rng=rng, chunk=64
+            self.labels,
+            groups,
+            unit=unit,
+            n_permutations=n_permutations,
+            rng=rng,
+            chunk=64,
+            strata=strata,
         )
         found = []
         for labels in chunks:

@@ -1,8 +1,8 @@
 """Permutation of the true labels: the null distribution of every score.
 
-The labels move as the design allows. Where no stimulus is in train and test (unit
-"stimulus"), labels are exchanged among the test stimuli, and all repeats of a stimulus move
-together. Where whole runs are held out (unit "run"), labels are exchanged within each run.
+The labels move as :mod:`braindecode_clip.evaluate.exchange` says. With unit "stimulus" they are
+exchanged among test stimuli that were shown equally often, and all repeats of a stimulus move
+together; with unit "run" they are exchanged within each run (or session).
 """
 
 from __future__ import annotations
@@ -21,11 +21,18 @@ from braindecode_clip.metrics import rank_matrix
 CHUNK_NUMBERS = 2**18
 
 
-def can_permute(labels: np.ndarray, groups: np.ndarray, unit: str) -> bool:
+def can_permute(
+    labels: np.ndarray, groups: np.ndarray, unit: str, *, strata: np.ndarray | None = None
+) -> bool:
     """Tell whether there is any other arrangement of the labels."""
     if unit == "stimulus":
-        return len(np.unique(labels)) > 1
+        return bool((np.bincount(_strata(labels, strata)) > 1).any())
     return any(len(np.unique(labels[groups == group])) > 1 for group in np.unique(groups))
+
+
+def _strata(labels: np.ndarray, strata: np.ndarray | None) -> np.ndarray:
+    """Return ``strata``; without them, stimuli with equally many samples are alike."""
+    return np.bincount(labels) if strata is None else strata
 
 
 def permuted_labels(
@@ -36,6 +43,7 @@ def permuted_labels(
     n_permutations: int,
     rng: np.random.Generator,
     chunk: int,
+    strata: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield permuted labels in chunks.
 
@@ -44,29 +52,28 @@ def permuted_labels(
     labels : int array (n_queries,)
         Stimulus of each query, 0 to n_stimuli - 1.
     groups : array (n_queries,)
-        Run of each query.
+        Run (or session) of each query; unit "run" exchanges within them.
     unit : {"stimulus", "run"}
     n_permutations : int
     rng : Generator
     chunk : int
         Permutations at a time.
+    strata : int array (n_stimuli,), optional
+        Unit "stimulus" exchanges within them; by default stimuli with equally many queries.
 
     Yields
     ------
     ndarray (at most chunk, n_queries) int64
     """
     n_stimuli = int(labels.max()) + 1
-    runs = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    alike = _strata(labels, strata) if unit == "stimulus" else groups
+    parts = [np.flatnonzero(alike == name) for name in np.unique(alike)]
     for start in range(0, n_permutations, chunk):
         size = min(chunk, n_permutations - start)
-        if unit == "stimulus":
-            moved = rng.permuted(np.tile(np.arange(n_stimuli), (size, 1)), axis=1)
-            yield moved[:, labels]
-        else:
-            mixed = np.tile(labels, (size, 1))
-            for run in runs:
-                mixed[:, run] = rng.permuted(mixed[:, run], axis=1)
-            yield mixed
+        moved = np.tile(np.arange(n_stimuli) if unit == "stimulus" else labels, (size, 1))
+        for part in parts:
+            moved[:, part] = rng.permuted(moved[:, part], axis=1)
+        yield moved[:, labels] if unit == "stimulus" else moved
 
 
 @dataclass(frozen=True)
@@ -182,6 +189,7 @@ def null_scores(
     unit: str,
     n_permutations: int,
     rng: np.random.Generator,
+    strata: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the scores under permuted labels, (n_permutations, n_scores) float64."""
     chunks = permuted_labels(
@@ -191,6 +199,7 @@ def null_scores(
         n_permutations=n_permutations,
         rng=rng,
         chunk=table.chunk,
+        strata=strata,
     )
     found = []
     for labels in chunks:

@@ -84,7 +84,7 @@ def evaluate(
     """
     options = options or EvaluateConfig()
     _check(retrievals, predictions, embeddings)
-    design = Design.of(predictions)
+    design = Design.of(predictions, options)
     gallery = str(retrievals[0].info.get("gallery", "")) if retrievals else ""
     labels = {name: predictions.info.get(name, "") for name in LABELS} | {"gallery": gallery}
     if retrievals and "correction" in retrievals[0].info:
@@ -95,7 +95,7 @@ def evaluate(
         for item in retrievals
     ]
     parts.append(_score_dimensions(predictions, embeddings, design, options, streams[-1], labels))
-    notes = design_notes(retrievals, predictions, permutable=design.permutable)
+    notes = design_notes(retrievals, predictions, design=design)
     notes += [note for part in parts for note in part.notes]
     return Evaluation(
         rows=without_nan([row for part in parts for row in part.rows]),
@@ -141,7 +141,7 @@ def _identify(
     labels: dict[str, Any],
 ) -> Evaluation:
     boot_rng, null_rng, pool_rng = rng.spawn(3)
-    table = rank_table(retrieval, design.unit)
+    table = rank_table(retrieval, design.exchange.unit)
     ranks, others = (part[0] for part in table.under(table.labels[None, :]))
     scores = identification_scores(options.top_k, others)
     resamples = resample(
@@ -155,10 +155,11 @@ def _identify(
         null = null_scores(
             table,
             scores,
-            design.groups,
-            unit=design.unit,
+            design.exchange.groups,
+            unit=design.exchange.unit,
             n_permutations=options.n_permutations,
             rng=null_rng,
+            strata=design.exchange.strata,
         )
     labels = {
         **labels,
@@ -270,10 +271,11 @@ def _score_dimensions(
     null = None
     if design.permutable:
         null = scores.permuted(
-            design.groups,
-            unit=design.unit,
+            design.exchange.groups,
+            unit=design.exchange.unit,
             n_permutations=options.n_permutations_dims,
             rng=null_rng,
+            strata=design.exchange.strata,
         )
     labels = {**labels, "direction": "none", "n_gallery": None}
     rows = make_rows(measured, resamples, null, design=design, options=options, labels=labels)
