@@ -25,6 +25,10 @@ def evaluate(
     out_table: Annotated[
         Path | None, typer.Option(help="The rows of the JSON as a table too (TSV).")
     ] = None,
+    out_dimensions: Annotated[
+        Path | None,
+        typer.Option(help="Correlation, p and q of every embedding dimension (TSV)."),
+    ] = None,
     options: Annotated[
         str | None, typer.Option(help="Options as YAML or JSON text, or a file with them.")
     ] = None,
@@ -37,6 +41,7 @@ def evaluate(
     from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
     from braindecode_clip.constants import SCHEMA_VERSION
     from braindecode_clip.evaluate import evaluate as score
+    from braindecode_clip.evaluate.dimensions import COLUMNS
     from braindecode_clip.io.atomic import write_json
     from braindecode_clip.io.hdf5 import load_artifact, open_vectors
     from braindecode_clip.io.tables import write_tsv
@@ -70,6 +75,8 @@ def evaluate(
     )
     if out_table is not None:
         write_tsv(out_table, pd.DataFrame(result.rows))
+    if out_dimensions is not None:
+        write_tsv(out_dimensions, pd.DataFrame(result.dimension_rows, columns=list(COLUMNS)))
     write_json(
         out,
         {
@@ -77,6 +84,7 @@ def evaluate(
             "provenance": asdict(provenance),
             "rows": result.rows,
             "pool_curve": result.pool_curve,
+            "dimensions": result.dimensions,
             "notes": result.notes,
         },
     )

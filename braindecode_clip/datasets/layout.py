@@ -39,6 +39,7 @@ ENDINGS = {
     "nearest_facts": ("nearest", SEARCH, "search.json"),
     "metrics": ("evaluate", RANKING, "metrics.json"),
     "metrics_table": ("evaluate", RANKING, "metrics.tsv"),
+    "dimension_table": ("evaluate", RANKING, "dimensions.tsv"),
     "reliability": ("interpret", FIT, "reliability"),
     "ncsnr": ("interpret", FIT, "ncsnr"),
     "noise_ceiling": ("interpret", FIT, "noiseceiling"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,14 @@ from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
 from braindecode_clip.checks import Problems, differences
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.evaluate.bootstrap import Statistic, resample, weighted_mean, weighted_median
-from braindecode_clip.evaluate.dimensions import NAMES, DimensionScores, scored_dimensions
+from braindecode_clip.evaluate.dimensions import (
+    NAMES,
+    DimensionScores,
+    dimension_counts,
+    dimension_table,
+    scored_dimensions,
+    scored_index,
+)
 from braindecode_clip.evaluate.notes import DIMENSION_DEFINITIONS, design_notes, null_note
 from braindecode_clip.evaluate.permutation import null_scores, rank_table
 from braindecode_clip.evaluate.pools import pool_curve
@@ -41,11 +48,18 @@ class Evaluation:
         Labels, direction, metric, k, pool_size, value, chance, ci_low, ci_high.
     notes : list of str
         What a reader must know to read the numbers rightly.
+    dimensions : dict
+        How many embedding dimensions are decoded, of
+        :func:`braindecode_clip.evaluate.dimensions.dimension_counts`; empty when none varies.
+    dimension_rows : list of dict
+        Rows of :func:`braindecode_clip.evaluate.dimensions.dimension_table`.
     """
 
     rows: list[dict[str, Any]]
     pool_curve: list[dict[str, Any]]
     notes: list[str]
+    dimensions: dict[str, Any] = field(default_factory=dict)
+    dimension_rows: list[dict[str, Any]] = field(default_factory=list)
 
 
 def evaluate(
@@ -101,6 +115,8 @@ def evaluate(
         rows=without_nan([row for part in parts for row in part.rows]),
         pool_curve=without_nan([point for part in parts for point in part.pool_curve]),
         notes=list(dict.fromkeys(notes)),
+        dimensions=parts[-1].dimensions,
+        dimension_rows=without_nan(parts[-1].dimension_rows),
     )
 
 
@@ -278,5 +294,8 @@ def _score_dimensions(
             strata=design.exchange.strata,
         )
     labels = {**labels, "direction": "none", "n_gallery": None}
-    rows = make_rows(measured, resamples, null, design=design, options=options, labels=labels)
-    return Evaluation(rows, [], notes)
+    drawn = None if null is None else null.scores
+    rows = make_rows(measured, resamples, drawn, design=design, options=options, labels=labels)
+    table = dimension_table(scores, null, scored_index(embeddings.vectors.shape))
+    counts = dimension_counts(table, n_permutations=options.n_permutations_dims)
+    return Evaluation(rows, [], notes, counts, table.to_dict("records"))

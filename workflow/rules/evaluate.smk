@@ -7,6 +7,7 @@ rule evaluate:
     output:
         metrics=result("metrics"),
         table=result("metrics_table"),
+        dimensions=result("dimension_table"),
     log:
         side_file(LOGS, "evaluate", RANKING, "log"),
     benchmark:
@@ -24,4 +25,4 @@ rule evaluate:
         "braindecode-clip evaluate --retrieval {input.retrieval:q} --reverse {input.reversed_retrieval:q}"
         " --predictions {input.predictions:q} --embeddings {input.embeddings:q}"
         " --options {params.options:q} --seed {params.seed} --out {output.metrics:q}"
-        " --out-table {output.table:q} > {log:q} 2>&1"
+        " --out-table {output.table:q} --out-dimensions {output.dimensions:q} > {log:q} 2>&1"
