@@ -85,6 +85,7 @@ def evaluate(
             "rows": result.rows,
             "pool_curve": result.pool_curve,
             "dimensions": result.dimensions,
+            "power": result.power,
             "notes": result.notes,
         },
     )

@@ -23,6 +23,7 @@ from braindecode_clip.evaluate.dimensions import (
 from braindecode_clip.evaluate.notes import DIMENSION_DEFINITIONS, design_notes, null_note
 from braindecode_clip.evaluate.permutation import null_scores, rank_table
 from braindecode_clip.evaluate.pools import pool_curve
+from braindecode_clip.evaluate.power import power_rows
 from braindecode_clip.evaluate.rows import LABELS, Design, Measured, make_rows, without_nan
 from braindecode_clip.evaluate.scores import Score, identification_scores
 from braindecode_clip.metrics import count_better
@@ -53,6 +54,9 @@ class Evaluation:
         :func:`braindecode_clip.evaluate.dimensions.dimension_counts`; empty when none varies.
     dimension_rows : list of dict
         Rows of :func:`braindecode_clip.evaluate.dimensions.dimension_table`.
+    power : list of dict
+        Labels, direction, n_gallery, and what
+        :func:`braindecode_clip.evaluate.power.power_rows` gives.
     """
 
     rows: list[dict[str, Any]]
@@ -60,6 +64,7 @@ class Evaluation:
     notes: list[str]
     dimensions: dict[str, Any] = field(default_factory=dict)
     dimension_rows: list[dict[str, Any]] = field(default_factory=list)
+    power: list[dict[str, Any]] = field(default_factory=list)
 
 
 def evaluate(
@@ -115,6 +120,7 @@ def evaluate(
         rows=without_nan([row for part in parts for row in part.rows]),
         pool_curve=without_nan([point for part in parts for point in part.pool_curve]),
         notes=list(dict.fromkeys(notes)),
+        power=without_nan([row for part in parts for row in part.power]),
         dimensions=parts[-1].dimensions,
         dimension_rows=without_nan(parts[-1].dimension_rows),
     )
@@ -156,7 +162,7 @@ def _identify(
     rng: np.random.Generator,
     labels: dict[str, Any],
 ) -> Evaluation:
-    boot_rng, null_rng, pool_rng = rng.spawn(3)
+    boot_rng, null_rng, pool_rng, power_rng = rng.spawn(4)
     table = rank_table(retrieval, design.exchange.unit)
     ranks, others = (part[0] for part in table.under(table.labels[None, :]))
     scores = identification_scores(options.top_k, others)
@@ -166,8 +172,9 @@ def _identify(
         n_bootstrap=options.n_bootstrap,
         rng=boot_rng,
     )
-    null = None
+    null, power = None, []
     if design.permutable:
+        power = power_rows(table, scores, design=design, options=options, rng=power_rng)
         null = null_scores(
             table,
             scores,
@@ -201,6 +208,7 @@ def _identify(
         rows,
         [{**labels, **point} for point in curve],
         [] if null is None else null_note(rows),
+        power=[{**labels, **row} for row in power],
     )
 
 

@@ -66,8 +66,10 @@ def test_writes_json_and_table(files: Path) -> None:
         "rows",
         "pool_curve",
         "dimensions",
+        "power",
         "notes",
     ]
+    assert {row["metric"] for row in content["power"]} == {"top_1", "pairwise"}
     assert content["schema_version"] == SCHEMA_VERSION
     assert content["provenance"]["seed"] == 7
     assert set(content["provenance"]["inputs"]) == {"forth.h5", "back.h5", "pred.h5", "emb.h5"}
