@@ -20,6 +20,7 @@ from measure import parse_arguments, print_table, side_by_side, write_figures
 from braindecode_clip.artifacts import Embeddings, Predictions
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.evaluate import evaluate, identification
+from braindecode_clip.evaluate.bootstrap import interval, resample, weighted_mean
 from braindecode_clip.evaluate.dimensions import DimensionScores
 from braindecode_clip.evaluate.permutation import null_scores, rank_table
 from braindecode_clip.evaluate.rows import Design
@@ -60,7 +61,12 @@ class Study:
 
 
 def unequal_repeats(
-    rng: np.random.Generator, *, signal: float = 0.0, n: int = 100, kinds: float = 1.0
+    rng: np.random.Generator,
+    *,
+    signal: float = 0.0,
+    n: int = 100,
+    kinds: float = 1.0,
+    shifts: float = 0.7,
 ) -> Study:
     """Pictures shown 1 to 4 times in 8 runs; those shown often are of another kind."""
     repeats = rng.choice([1, 2, 4], n)
@@ -73,7 +79,7 @@ def unequal_repeats(
     lean = np.zeros(N_DIMS)
     lean[0] = kinds
     predicted = signal * vectors[shown] + own[shown] + lean
-    predicted += 0.7 * rng.standard_normal((8, N_DIMS))[groups]
+    predicted += shifts * rng.standard_normal((8, N_DIMS))[groups]
     predicted += rng.standard_normal(predicted.shape)
     return Study(vectors, shown, _names(groups), predicted, "stimulus")
 
@@ -181,9 +187,13 @@ def false_alarms(n_sets: int, *, n_permutations: int = 499) -> dict[str, dict[st
     return content
 
 
-#: Name to the simulation, the gallery, and data sets for the truth of the identification scores.
+#: Name to the simulation, and the unit that is held out and drawn.
 POPULATIONS: dict[str, tuple[Callable[..., Study], str]] = {
     "pictures, unequal repeats": (
+        lambda rng, n=100: unequal_repeats(rng, signal=0.7, n=n, kinds=0.0, shifts=0.0),
+        "stimulus",
+    ),
+    "pictures, unequal repeats, and 8 runs that are drawn anew but not resampled": (
         lambda rng, n=100: unequal_repeats(rng, signal=0.7, n=n, kinds=0.0),
         "stimulus",
     ),
@@ -214,31 +224,49 @@ def truth(simulate: Callable[..., Study], unit: str, n_sets: int) -> dict[str, f
     return scores
 
 
+def intervals(
+    study: Study, n_bootstrap: int, rng: np.random.Generator
+) -> dict[str, tuple[float, float, float]]:
+    """Return value, low and high of every score, as `evaluate` makes them."""
+    predictions, embeddings = study.artifacts()
+    design = Design.of(predictions)
+    rank = identification(predictions.vectors, embeddings.vectors, study.shown).rank
+    others = np.full(len(rank), len(study.vectors) - 1.0)
+    scores = [s for s in identification_scores((1, 10), others) if s.name in SCORES]
+    values = np.stack([s.per_query(rank, others) for s in scores], axis=1)
+    dims = DimensionScores.of(predictions.vectors, embeddings.vectors, study.shown)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        parts = weighted_mean(values)(weights), dims.weighted(weights)[:, :1]
+        return np.concatenate(parts, axis=1)
+
+    drawn = resample(statistic, design.clusters, n_bootstrap=n_bootstrap, rng=rng)
+    seen = statistic(np.ones((1, len(rank))))[0]
+    names = [*(s.name for s in scores), "correlation_mean"]
+    return {name: (seen[i], *interval(seen[i], drawn, i)[:2]) for i, name in enumerate(names)}
+
+
 def coverage(n_sets: int, *, n_bootstrap: int = 2000) -> dict[str, dict[str, dict[str, float]]]:
-    """Return the share of 95 % intervals that hold the truth, and their mean width."""
+    """Return the share of 95 % intervals that hold the truth, below and above it the others."""
     content = {}
-    options = EvaluateConfig(
-        top_k=(1, 10), n_bootstrap=n_bootstrap, n_permutations=99, n_permutations_dims=99
-    )
     for name, (simulate, unit) in POPULATIONS.items():
         true = truth(simulate, unit, 4 * n_sets)
-        held: dict[str, list[bool]] = {}
+        found = []
         for seed in range(n_sets):
             rng = np.random.default_rng([11, seed])
-            predictions, embeddings = simulate(rng).artifacts()
-            chosen = gallery_ids(predictions, embeddings, candidates="test")
-            forth = retrieve(
-                predictions, embeddings, chosen, direction="brain_to_image", gallery="test"
-            )
-            result = evaluate([forth], predictions, embeddings, rng=rng, options=options)
-            for row in result.rows:
-                if row["metric"] in SCORES and row["metric"] in true:
-                    inside = row["ci_low"] <= true[row["metric"]] <= row["ci_high"]
-                    held.setdefault(row["metric"], []).append(inside)
-        content[name] = {
-            score: {"truth": true[score], "coverage": float(np.mean(inside))}
-            for score, inside in held.items()
-        }
+            found.append(intervals(simulate(rng), n_bootstrap, rng))
+        content[name] = {}
+        for score in found[0]:
+            value, low, high = np.array([one[score] for one in found]).T
+            content[name][score] = {
+                "truth": true[score],
+                "coverage": float(((low <= true[score]) & (true[score] <= high)).mean()),
+                "too_high": float((low > true[score]).mean()),
+                "too_low": float((high < true[score]).mean()),
+                "bias": float(value.mean() - true[score]),
+                "sd": float(value.std()),
+                "half_width": float((high - low).mean() / 2),
+            }
     return content
 
 
@@ -297,7 +325,10 @@ def main() -> None:
     for name, found in content["coverage"].items():
         print(f"\n{name}")
         for score, row in found.items():
-            print(f"  {score:22s}truth {row['truth']:8.4f}  covered {row['coverage']:.3f}")
+            print(
+                f"  {score:22s}truth {row['truth']:8.4f}  covered {row['coverage']:.3f}  "
+                f"interval above {row['too_high']:.3f}, below {row['too_low']:.3f}"
+            )
     n, n_draws = (200, 1000) if arguments.quick else (1000, 10_000)
     content["speed"] = speed(n, n_draws, arguments.repeats)
     print_table(f"{n} pictures among {n}, 512 dimensions, {n_draws} draws", content["speed"])
