@@ -38,9 +38,9 @@ class Source:
 
     Attributes
     ----------
-    sums : ndarray (k, n_clusters) float64
-        k versions of each cluster.
-    sizes : ndarray (n_clusters,) float64
+    sums : ndarray (n,) float64
+        One or several versions of each cluster.
+    sizes : ndarray (n,) float64
         Samples in it.
     """
 
@@ -48,17 +48,26 @@ class Source:
     sizes: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray, clusters: np.ndarray) -> Source:
-        """Sum scores (k, n_samples) over clusters (n_samples,), numbered from 0."""
+    def of(
+        cls, values: np.ndarray, clusters: np.ndarray, *, without: np.ndarray | None = None
+    ) -> Source:
+        """Sum scores (k, n_samples) over clusters (n_samples,), numbered from 0.
+
+        Versions of a cluster that hold samples in ``without`` (k, n_samples) are left out.
+        """
         order = np.argsort(clusters, kind="stable")
         starts = np.flatnonzero(np.diff(clusters[order], prepend=-1))
         sums = np.add.reduceat(values[:, order].astype(np.float64), starts, axis=1)
-        return cls(sums, np.bincount(clusters).astype(np.float64))
+        sizes = np.broadcast_to(np.bincount(clusters).astype(np.float64), sums.shape)
+        keep = np.ones(sums.shape, dtype=bool)
+        if without is not None:
+            keep = ~np.logical_or.reduceat(without[:, order], starts, axis=1)
+        return cls(sums[keep], sizes[keep])
 
     @property
     def mean(self) -> float:
         """Mean score over all samples."""
-        return float(self.sums.sum() / (self.sizes.sum() * len(self.sums)))
+        return float(self.sums.sum() / self.sizes.sum())
 
     @property
     def spread(self) -> float:
@@ -66,23 +75,48 @@ class Source:
         away = self.sums - self.mean * self.sizes
         return float(np.sqrt((away**2).mean()) / self.sizes.mean())
 
-    def studies(self, sizes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """Return sums and sizes of drawn clusters."""
+        which = rng.integers(0, len(self.sums), shape)
+        return self.sums[which], self.sizes[which]
+
+    def studies(
+        self,
+        sizes: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        kept: tuple[Source, float] | None = None,
+    ) -> np.ndarray:
         """Return mean scores (len(sizes), N_STUDIES) of studies of ascending numbers of clusters.
 
-        A larger study goes on from a smaller one.
+        A larger study goes on from a smaller one. ``kept`` names another source and how many
+        clusters of each study (Poisson mean) come from there instead.
         """
         found = np.empty((len(sizes), N_STUDIES))
         total, counted = np.zeros(N_STUDIES), np.zeros(N_STUDIES)
         for place, new in enumerate(np.diff(sizes, prepend=0)):
-            which = rng.integers(0, self.sums.size, (int(new), N_STUDIES))
-            total += self.sums.ravel()[which].sum(axis=0)
-            counted += self.sizes[which % len(self.sizes)].sum(axis=0)
+            sums, counts = self.draw((int(new), N_STUDIES), rng)
+            total += sums.sum(axis=0)
+            counted += counts.sum(axis=0)
             found[place] = total / counted
+            if kept is None:
+                continue
+            number = np.minimum(rng.poisson(kept[1], N_STUDIES), sizes[place])
+            for _ in range(int(number.max())):
+                away, here = self.draw((N_STUDIES,), rng), kept[0].draw((N_STUDIES,), rng)
+                change = here[0] / here[1] - away[0] / away[1]
+                found[place] += np.where(number > 0, change, 0.0) / sizes[place]
+                number -= 1
         return found
 
 
 def mixed(
-    null: np.ndarray, effect: float, units: np.ndarray, *, rng: np.random.Generator
+    null: np.ndarray,
+    effect: float,
+    units: np.ndarray,
+    *,
+    null_mean: float,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Return null scores in which so many units are perfect that the mean is ``effect``.
 
@@ -91,12 +125,14 @@ def mixed(
     null : array (k, n_samples)
         With 1 for perfect.
     effect : float
-        From the mean of ``null`` to 1.
+        From ``null_mean`` to 1.
     units : int array (n_samples,)
         Samples that are perfect together, numbered from 0.
+    null_mean : float
+        Of the null scores that are used.
     rng : Generator
     """
-    share = (effect - null.mean()) / (1 - null.mean())
+    share = (effect - null_mean) / max(1 - null_mean, 1e-12)
     perfect = rng.random((len(null), int(units.max()) + 1)) < share
     return np.where(perfect[:, units], 1.0, null)
 
@@ -108,10 +144,20 @@ def study_sizes(n: int) -> np.ndarray:
     return np.unique(sizes[sizes <= N_SIMULATED])
 
 
-def critical_scores(null: Source, sizes: np.ndarray, *, rng: np.random.Generator) -> np.ndarray:
-    """Return the scores (len(sizes),) that at most :data:`ALPHA` of the null studies exceed."""
+def critical_scores(
+    null: Source,
+    sizes: np.ndarray,
+    *,
+    rng: np.random.Generator,
+    kept: tuple[Source, float] | None = None,
+) -> np.ndarray:
+    """Return the scores (len(sizes),) that at most :data:`ALPHA` of the null studies exceed.
+
+    A random permutation leaves one label in place on average, in each stratum; in small studies
+    these true scores among the permuted ones (``kept``) cost power.
+    """
     place = N_STUDIES - 1 - int(ALPHA * N_STUDIES)
-    return np.partition(null.studies(sizes, rng), place, axis=1)[:, place]
+    return np.partition(null.studies(sizes, rng, kept=kept), place, axis=1)[:, place]
 
 
 def power_curve(
@@ -178,22 +224,26 @@ def power_rows(
         unit=how.unit,
         n_permutations=N_NULL,
         rng=rng,
-        chunk=table.chunk,
+        chunk=N_NULL,
         strata=how.strata,
     )
-    drawn = [table.under(labels) for labels in chunks]
-    seen = table.under(design.labels[None])
+    moved = np.concatenate(list(chunks))
+    drawn, seen = table.under(moved), table.under(design.labels[None])
+    whole = how.unit == "stimulus"
+    stay = (moved == design.labels) & whole
+    n_strata = len(np.unique(how.strata)) if whole else 0
     n = int(clusters.max()) + 1
     sizes = study_sizes(n)
     rows = []
     for score in scores:
         if score.name not in METRICS:
             continue
-        values = np.concatenate([score.per_query(*part) for part in drawn]).astype(np.float64)
-        null, true = Source.of(values, clusters), Source.of(score.per_query(*seen), clusters)
+        values = score.per_query(*drawn).astype(np.float64)
+        null = Source.of(values, clusters, without=stay)
+        true = Source.of(score.per_query(*seen), clusters)
         wanted = effect_of_interest(score.name, null.mean, options)
-        effect = Source.of(mixed(values, wanted, units, rng=rng), clusters)
-        critical = critical_scores(null, sizes, rng=rng)
+        some_perfect = mixed(values, wanted, units, null_mean=null.mean, rng=rng)
+        effect = Source.of(some_perfect, clusters, without=stay)
         row: dict[str, Any] = {
             "metric": score.name,
             "alpha": ALPHA,
@@ -204,6 +254,7 @@ def power_rows(
             "value": true.mean,
         }
         for prefix, source in (("", true), ("effect_", effect)):
+            critical = critical_scores(null, sizes, rng=rng, kept=(source, n_strata))
             curve = power_curve(source, sizes, critical, rng=rng)
             simulated = curve[sizes == n]
             at_n = simulated[0] if len(simulated) else normal_power(null, source, n)
