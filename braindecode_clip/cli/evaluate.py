@@ -86,6 +86,7 @@ def evaluate(
             "pool_curve": result.pool_curve,
             "dimensions": result.dimensions,
             "power": result.power,
+            "nulls": result.nulls,
             "notes": result.notes,
         },
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -206,6 +207,28 @@ def null_scores(
         rank, n_distractors = table.under(labels)
         found.append(np.stack([score.value(rank, n_distractors) for score in scores], axis=1))
     return np.concatenate(found)
+
+
+def null_histogram(value: float, null: np.ndarray, *, n_bins: int = 40) -> dict[str, Any]:
+    """Return a distribution under permutation in a few numbers, to draw it.
+
+    Returns
+    -------
+    dict
+        value, null_mean, null_high (95th percentile), centres and counts: of every score where
+        there are at most ``n_bins`` different ones, else of as many equal bins.
+    """
+    centres, counts = np.unique(np.round(null, 12), return_counts=True)
+    if len(centres) > n_bins:
+        counts, edges = np.histogram(null, bins=n_bins)
+        centres = (edges[1:] + edges[:-1]) / 2
+    return {
+        "value": value,
+        "null_mean": float(null.mean()),
+        "null_high": float(np.quantile(null, 0.95)),
+        "centres": centres.tolist(),
+        "counts": counts.tolist(),
+    }
 
 
 def p_value(value: float, null: np.ndarray, *, sign: int = 1) -> float:

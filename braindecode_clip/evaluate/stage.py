@@ -21,9 +21,9 @@ from braindecode_clip.evaluate.dimensions import (
     scored_index,
 )
 from braindecode_clip.evaluate.notes import DIMENSION_DEFINITIONS, design_notes, null_note
-from braindecode_clip.evaluate.permutation import null_scores, rank_table
+from braindecode_clip.evaluate.permutation import null_histogram, null_scores, rank_table
 from braindecode_clip.evaluate.pools import pool_curve
-from braindecode_clip.evaluate.power import power_rows
+from braindecode_clip.evaluate.power import METRICS, power_rows
 from braindecode_clip.evaluate.rows import LABELS, Design, Measured, make_rows, without_nan
 from braindecode_clip.evaluate.scores import Score, identification_scores
 from braindecode_clip.metrics import count_better
@@ -57,6 +57,9 @@ class Evaluation:
     power : list of dict
         Labels, direction, n_gallery, and what
         :func:`braindecode_clip.evaluate.power.power_rows` gives.
+    nulls : list of dict
+        Labels, direction, metric, permuted, and what
+        :func:`braindecode_clip.evaluate.permutation.null_histogram` gives; of top-1 and pairwise.
     """
 
     rows: list[dict[str, Any]]
@@ -65,6 +68,7 @@ class Evaluation:
     dimensions: dict[str, Any] = field(default_factory=dict)
     dimension_rows: list[dict[str, Any]] = field(default_factory=list)
     power: list[dict[str, Any]] = field(default_factory=list)
+    nulls: list[dict[str, Any]] = field(default_factory=list)
 
 
 def evaluate(
@@ -121,6 +125,7 @@ def evaluate(
         pool_curve=without_nan([point for part in parts for point in part.pool_curve]),
         notes=list(dict.fromkeys(notes)),
         power=without_nan([row for part in parts for row in part.power]),
+        nulls=[row for part in parts for row in part.nulls],
         dimensions=parts[-1].dimensions,
         dimension_rows=without_nan(parts[-1].dimension_rows),
     )
@@ -209,6 +214,12 @@ def _identify(
         [{**labels, **point} for point in curve],
         [] if null is None else null_note(rows),
         power=[{**labels, **row} for row in power],
+        nulls=[
+            {**labels, "metric": score.name, "permuted": design.exchange.description}
+            | null_histogram(item.value, null[:, place])
+            for place, (score, item) in enumerate(zip(scores, measured, strict=True))
+            if null is not None and score.name in METRICS
+        ],
     )
 
 

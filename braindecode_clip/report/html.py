@@ -11,7 +11,7 @@ import yaml
 
 from braindecode_clip import __version__
 from braindecode_clip.artifacts import Retrieval
-from braindecode_clip.report import decoding, maps, quality, records, sections, tables
+from braindecode_clip.report import decoding, maps, quality, records, sections, statistics, tables
 from braindecode_clip.report.content import CONDITION, Inputs
 from braindecode_clip.report.examples import Example, choose_examples, confusion
 from braindecode_clip.report.headline import headlines
@@ -30,6 +30,7 @@ _GROUP_TITLES = {
 _PARTS = (
     ("results", "Results", None),
     ("accuracy", "Accuracy", None),
+    ("tests", "Tests", "tests"),
     ("decoders", "Decoders", "decoding"),
     ("examples", "Examples", "galleries"),
     ("pool", "Pool size", "pools"),
@@ -60,6 +61,7 @@ def build_page(inputs: Inputs) -> str:
         "level": interval_level(inputs.metrics),
         "accuracy": sections.accuracy_blocks(inputs, order, studio),
         "decoding": decoding.decoding_topics(inputs.decoding, order, studio, study=inputs.study),
+        "tests": statistics.statistics_topics(inputs.statistics, order, studio),
         "metric_tables": _metric_tables(inputs, order),
         "definitions": tables.definitions(inputs.metrics),
         "galleries": _galleries(chosen, pictures, inputs, order),

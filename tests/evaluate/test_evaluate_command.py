@@ -67,6 +67,7 @@ def test_writes_json_and_table(files: Path) -> None:
         "pool_curve",
         "dimensions",
         "power",
+        "nulls",
         "notes",
     ]
     assert {row["metric"] for row in content["power"]} == {"top_1", "pairwise"}

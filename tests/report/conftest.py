@@ -331,6 +331,9 @@ def write_study(
                         "provenance": asdict(provenance("evaluate")),
                         "rows": result.rows,
                         "pool_curve": result.pool_curve,
+                        "dimensions": result.dimensions,
+                        "power": result.power,
+                        "nulls": result.nulls,
                         "notes": result.notes,
                     },
                 )
