@@ -229,9 +229,11 @@ def power_rows(
     )
     moved = np.concatenate(list(chunks))
     drawn, seen = table.under(moved), table.under(design.labels[None])
-    whole = how.unit == "stimulus"
+    # Within runs the share of labels that stay is the same however many runs there are.
+    whole = how.unit == "stimulus" and design.drawn == "stimuli"
     stay = (moved == design.labels) & whole
     n_strata = len(np.unique(how.strata)) if whole else 0
+    others = np.broadcast_to(seen[1], (1, moved.shape[1]))[0]
     n = int(clusters.max()) + 1
     sizes = study_sizes(n)
     rows = []
@@ -241,7 +243,9 @@ def power_rows(
         values = score.per_query(*drawn).astype(np.float64)
         null = Source.of(values, clusters, without=stay)
         true = Source.of(score.per_query(*seen), clusters)
-        wanted = effect_of_interest(score.name, null.mean, options)
+        # Where hits are rare, 200 permutations may hold none.
+        guess = max(null.mean, score.chance(others)) if score.name == "top_1" else null.mean
+        wanted = effect_of_interest(score.name, guess, options)
         some_perfect = mixed(values, wanted, units, null_mean=null.mean, rng=rng)
         effect = Source.of(some_perfect, clusters, without=stay)
         row: dict[str, Any] = {

@@ -102,6 +102,19 @@ def test_few_arrangements_count_as_equal() -> None:
     assert (null.p > 0.35).all()
 
 
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    predicted, targets, labels = data(11, n=60, n_stimuli=40, d=7)
+    scores = DimensionScores.of(predicted, targets, labels)
+    found = []
+    for n_threads in (1, 3):
+        monkeypatch.setattr("braindecode_clip.threads.n_blas_threads", lambda n=n_threads: n)
+        null = scores.permuted(
+            labels, unit="stimulus", n_permutations=500, rng=np.random.default_rng(3)
+        )
+        found.append([null.scores.tolist(), null.mean.tolist(), null.p.tolist()])
+    assert found[0] == found[1]
+
+
 def test_table_of_dimensions() -> None:
     rng = np.random.default_rng(10)
     targets = rng.standard_normal((40, 30))

@@ -13,6 +13,7 @@ from braindecode_clip.artifacts import Retrieval
 from braindecode_clip.errors import DataError
 from braindecode_clip.evaluate.permutation import (
     can_permute,
+    null_histogram,
     null_scores,
     p_value,
     permuted_labels,
@@ -209,6 +210,21 @@ def test_null_scores_are_the_scores_of_permuted_ranks(make_case: Callable) -> No
             np.mean(1 / rank),
         ]
         np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [30, 5000])
+def test_histogram_holds_every_permutation(n: int) -> None:
+    rng = np.random.default_rng(n)
+    null = rng.integers(0, 9, n) / 60 if n == 30 else rng.standard_normal(n)
+    found = null_histogram(0.7, null)
+    assert sum(found["counts"]) == n
+    assert len(found["centres"]) == len(found["counts"]) <= 40
+    assert found["null_mean"] == pytest.approx(null.mean())
+    assert found["null_high"] == pytest.approx(np.quantile(null, 0.95))
+    width = 0 if n == 30 else np.ptp(null) / 40
+    for centre, count in zip(found["centres"], found["counts"], strict=True):
+        near = np.abs(null - centre) <= width / 2 + 1e-9
+        assert near.sum() == count
 
 
 def test_p_counts_ties_and_the_identity() -> None:

@@ -26,7 +26,7 @@ def test_page_in_a_browser(full, width_px, tmp_path: Path):
     assert not complaints
     assert measured["overflow"] <= 0
     assert len(measured["pictures"]) == 18 * 6 and min(measured["pictures"]) > 20
-    assert len(measured["plots"]) == 7 + 4 and min(measured["plots"]) > 80
+    assert len(measured["plots"]) == 7 + 1 + 4 and min(measured["plots"]) > 80
 
 
 @pytest.mark.parametrize("width_px", [1200, 390])
@@ -34,5 +34,6 @@ def test_decoders_in_a_browser(decoded, width_px, tmp_path: Path):
     measured, complaints = measure(decoded[1], SCRIPT, width_px=width_px, folder=tmp_path)
     assert not complaints
     assert measured["overflow"] <= 0
-    # Accuracy in both directions, pools, ranks; then forest, bottleneck, curve, importance.
-    assert len(measured["plots"]) == 4 + 4 and min(measured["plots"]) > 80
+    # Accuracy in both directions, permuted labels, pools, ranks; then forest, bottleneck, curve,
+    # importance.
+    assert len(measured["plots"]) == 5 + 4 and min(measured["plots"]) > 80
