@@ -31,6 +31,10 @@ def evaluate(
     out_items: Annotated[
         Path | None, typer.Option(help="Scores of every picture and category (TSV).")
     ] = None,
+    out_dimensions: Annotated[
+        Path | None,
+        typer.Option(help="Correlation, p and q of every embedding dimension (TSV)."),
+    ] = None,
     options: Annotated[
         str | None, typer.Option(help="Options as YAML or JSON text, or a file with them.")
     ] = None,
@@ -43,6 +47,7 @@ def evaluate(
     from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
     from braindecode_clip.constants import SCHEMA_VERSION
     from braindecode_clip.evaluate import evaluate as score
+    from braindecode_clip.evaluate.dimensions import COLUMNS
     from braindecode_clip.evaluate.items import as_categories
     from braindecode_clip.io.atomic import write_json
     from braindecode_clip.io.hdf5 import load_artifact, open_vectors
@@ -87,6 +92,8 @@ def evaluate(
         write_tsv(out_table, pd.DataFrame([*result.rows, *result.protocols]))
     if out_items is not None:
         write_tsv(out_items, pd.DataFrame(result.items))
+    if out_dimensions is not None:
+        write_tsv(out_dimensions, pd.DataFrame(result.dimension_rows, columns=list(COLUMNS)))
     write_json(
         out,
         {
@@ -94,6 +101,9 @@ def evaluate(
             "provenance": asdict(provenance),
             "rows": result.rows,
             "pool_curve": result.pool_curve,
+            "dimensions": result.dimensions,
+            "power": result.power,
+            "nulls": result.nulls,
             "notes": result.notes,
             "protocols": result.protocols,
         },

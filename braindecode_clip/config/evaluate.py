@@ -34,8 +34,27 @@ class EvaluateConfig(Section):
     n_bootstrap: int = Field(
         default=5000,
         ge=200,
-        description="Bootstrap resamples of whole pictures (or whole runs, where runs are held "
-        "out). Default 5000.",
+        description="Bootstrap resamples of whole pictures, runs or sessions (`resample`). "
+        "Default 5000.",
+    )
+    resample: Literal["auto", "stimulus", "run", "session"] = Field(
+        default="auto",
+        description="What the bootstrap draws with all its samples: auto (default), stimulus "
+        "where stimuli are held out and run where runs are; or stimulus, run or session by name.",
+    )
+    exchange: Literal["auto", "stimulus", "run", "session"] = Field(
+        default="auto",
+        description="How a permutation moves the true labels: auto (default), stimulus where "
+        "stimuli are held out and run where runs are. stimulus: whole stimuli with all repeats, "
+        "among those shown equally often. run, session: where runs are held out, labels within "
+        "each of them; where stimuli are held out, whole stimuli among those shown equally often "
+        "in the same runs or sessions, for studies whose runs show different kinds of pictures.",
+    )
+    exchange_unequal: bool = Field(
+        default=False,
+        description="Also exchange whole stimuli with different numbers of repeats. Right where "
+        "these numbers have nothing to do with what is shown (trials lost at random); else p may "
+        "be too small, as stimuli shown often weigh more. Default false.",
     )
     n_permutations: int = Field(
         default=10000,
@@ -48,6 +67,19 @@ class EvaluateConfig(Section):
         ge=99,
         description="Permutations for the scores per embedding dimension, which cost more. "
         "Default 1000.",
+    )
+    effect_top_1: float = Field(
+        default=1.5,
+        gt=1.0,
+        description="Smallest top-1 accuracy of interest, as a multiple of what permuted labels "
+        "reach; power and the sufficient number of pictures are told for it. Default 1.5.",
+    )
+    effect_pairwise: float = Field(
+        default=0.05,
+        gt=0.0,
+        le=0.5,
+        description="Smallest pairwise identification of interest, above what permuted labels "
+        "reach. Default 0.05.",
     )
     r2_baseline: Literal["test_mean", "train_mean"] = Field(
         default="test_mean",

@@ -110,7 +110,7 @@ def control(
     tests.append((config.decoder.name, reference))
     fold = np.repeat([f.name for f in voxels.folds], [len(f.test.data) for f in voxels.folds])
     groups = np.concatenate([f.test.group for f in voxels.folds]).astype(str)
-    design = Design(voxels.unit, *np.unique(ids, return_inverse=True), groups)
+    design = Design.made(voxels.unit, *np.unique(ids, return_inverse=True), groups)
     stats = Intervals(
         design.clusters,
         config.n_bootstrap,

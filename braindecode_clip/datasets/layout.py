@@ -44,6 +44,7 @@ ENDINGS = {
     "controls": ("controls", TARGETS, "controls.json"),
     "controls_table": ("controls", TARGETS, "controls.tsv"),
     "items": ("evaluate", RANKING, "items.tsv"),
+    "dimension_table": ("evaluate", RANKING, "dimensions.tsv"),
     "reliability": ("interpret", FIT, "reliability"),
     "ncsnr": ("interpret", FIT, "ncsnr"),
     "noise_ceiling": ("interpret", FIT, "noiseceiling"),

@@ -61,8 +61,7 @@ def resample(
     drawn = []
     for start in range(0, n_bootstrap, step):
         size = min(step, n_bootstrap - start)
-        counts = rng.multinomial(n_clusters, np.full(n_clusters, 1.0 / n_clusters), size=size)
-        drawn.append(statistic(counts[:, cluster_of].astype(np.float64)))
+        drawn.append(statistic(_counts(n_clusters, size, rng)[:, cluster_of]))
     left_out = []
     # One cluster alone leaves nothing when it is left out.
     for start in range(0, n_clusters if n_clusters > 1 else 0, step):
@@ -71,6 +70,15 @@ def resample(
     bootstrap = np.concatenate(drawn)
     jackknife = np.concatenate(left_out) if left_out else np.empty((0, bootstrap.shape[1]))
     return Resamples(bootstrap, jackknife, n_clusters)
+
+
+def _counts(n_clusters: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return how often each cluster comes in ``n_clusters`` draws, (size, n_clusters) float64."""
+    # Counting draws takes a fifth of the time of `rng.multinomial`, which draws binomials.
+    drawn = rng.integers(0, n_clusters, (size, n_clusters))
+    drawn += n_clusters * np.arange(size)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=size * n_clusters)
+    return counts.reshape(size, n_clusters).astype(np.float64)
 
 
 def interval(

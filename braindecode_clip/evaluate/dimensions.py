@@ -9,11 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
+from braindecode_clip.evaluate.fdr import Q_LEVEL, benjamini_hochberg
 from braindecode_clip.evaluate.permutation import permuted_labels
 from braindecode_clip.metrics import CONSTANT_SHARE
+from braindecode_clip.threads import run_blocks
 
 NAMES = ("correlation_mean", "correlation_median", "r2_mean", "r2_median")
+#: Columns of the table of dimensions.
+COLUMNS = ("dimension", "correlation", "r2", "null_mean", "p", "q")
 
 #: Dimensions of all tokens that are scored one by one: the median of a bootstrap sample needs
 #: all of them at a time.
@@ -34,14 +39,39 @@ def scored_dimensions(vectors: np.ndarray) -> np.ndarray:
     """
     if len(vectors.shape) == 2:
         return vectors
-    _, n_tokens, n_dims = vectors.shape
-    n_scored = min(n_tokens * n_dims, MOST_TOKEN_DIMS)
-    chosen = np.linspace(0, n_tokens * n_dims - 1, n_scored).astype(int)
+    n_dims = vectors.shape[2]
+    chosen = scored_index(vectors.shape)
     parts = []
     for token in np.unique(chosen // n_dims):
         own = chosen[chosen // n_dims == token] - token * n_dims
         parts.append(np.asarray(vectors[:, token : token + 1])[:, 0, own])
     return np.concatenate(parts, axis=1)
+
+
+def scored_index(shape: tuple[int, ...]) -> np.ndarray:
+    """Return which dimensions :func:`scored_dimensions` gives, counted from 0 over all tokens."""
+    n_dims = int(np.prod(shape[1:]))
+    n_scored = n_dims if len(shape) == 2 else min(n_dims, MOST_TOKEN_DIMS)
+    return np.linspace(0, n_dims - 1, n_scored).astype(int)
+
+
+@dataclass(frozen=True)
+class DimensionNull:
+    """What permuted labels give.
+
+    Attributes
+    ----------
+    scores : ndarray (n_permutations, 4) float64
+    mean : ndarray (n_dims,) float64
+        Mean correlation of each dimension.
+    p : ndarray (n_dims,) float64
+        (1 + permutations whose correlation is at least the true one) / (1 + n_permutations),
+        one-sided, for each dimension.
+    """
+
+    scores: np.ndarray
+    mean: np.ndarray
+    p: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -58,6 +88,8 @@ class DimensionScores:
     baseline : ndarray (n_dims,) float64
         The constant that R² compares with, the same in every resample: a mean taken anew from
         each resample would shrink its spread by (n - 1) / n in all dimensions at once.
+    kept : ndarray (n_dims,) int64
+        Positions of the dimensions scored among those given.
     n_constant : int
         Dimensions left out because the targets do not vary in them.
     """
@@ -66,6 +98,7 @@ class DimensionScores:
     target_of: np.ndarray
     labels: np.ndarray
     baseline: np.ndarray
+    kept: np.ndarray
     n_constant: int
 
     @classmethod
@@ -92,6 +125,7 @@ class DimensionScores:
             target_of=target_of[:, varies] - shift,
             labels=labels,
             baseline=np.zeros_like(shift) if baseline is None else baseline[varies] - shift,
+            kept=np.flatnonzero(varies),
             n_constant=int((~varies).sum()),
         )
 
@@ -102,8 +136,12 @@ class DimensionScores:
 
     def weighted(self, weights: np.ndarray) -> np.ndarray:
         """Return the scores (b, 4) with sample i counted ``weights[:, i]`` times."""
+        return _summarised(*self.each(weights))
+
+    def each(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return correlation and R² of each dimension, (b, n_dims) each, as :meth:`weighted`."""
         targets = self.target_of[self.labels]
-        return self._scores(
+        return self._from_sums(
             weights.sum(axis=1, keepdims=True),
             weights @ self.predicted,
             weights @ targets,
@@ -113,32 +151,58 @@ class DimensionScores:
         )
 
     def permuted(
-        self, groups: np.ndarray, *, unit: str, n_permutations: int, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Return the scores (n_permutations, 4) under permuted labels."""
-        n_samples = len(self.labels)
-        chunks = permuted_labels(
-            self.labels, groups, unit=unit, n_permutations=n_permutations, rng=rng, chunk=64
-        )
-        found = []
-        for labels in chunks:
-            counts = np.stack([np.bincount(row, minlength=len(self.target_of)) for row in labels])
-            products = [
-                np.einsum("ij,ij->j", self.predicted, self.target_of[row]) for row in labels
-            ]
-            found.append(
-                self._scores(
-                    np.full((len(labels), 1), float(n_samples)),
-                    self.predicted.sum(axis=0),
-                    counts @ self.target_of,
-                    (self.predicted**2).sum(axis=0),
-                    counts @ self.target_of**2,
-                    np.stack(products),
-                )
+        self,
+        groups: np.ndarray,
+        *,
+        unit: str,
+        n_permutations: int,
+        rng: np.random.Generator,
+        strata: np.ndarray | None = None,
+    ) -> DimensionNull:
+        """Score permuted labels; parameters as of ``permuted_labels``."""
+        chunks = list(
+            permuted_labels(
+                self.labels,
+                groups,
+                unit=unit,
+                n_permutations=n_permutations,
+                rng=rng,
+                chunk=64,
+                strata=strata,
             )
-        return np.concatenate(found)
+        )
+        found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [None] * len(chunks)
+        # The true labels by the same sums as the permuted ones: then equal ones come out equal.
+        true = self._under(self.labels[None])[0][0]
+        slack = 1e-9 * np.maximum(np.abs(true), 1e-300)
 
-    def _scores(
+        def score(place: int) -> None:
+            r, r2 = self._under(chunks[place])
+            at_least = (r >= true - slack).sum(axis=0)
+            found[place] = (_summarised(r, r2), r.sum(axis=0), at_least)
+
+        run_blocks(score, range(len(chunks)))
+        scores, sums, at_least = zip(*found, strict=True)
+        return DimensionNull(
+            scores=np.concatenate(scores),
+            mean=np.sum(sums, axis=0) / n_permutations,
+            p=(1 + np.sum(at_least, axis=0)) / (1 + n_permutations),
+        )
+
+    def _under(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return correlation and R² (b, n_dims) under labels (b, n_samples)."""
+        counts = np.stack([np.bincount(row, minlength=len(self.target_of)) for row in labels])
+        products = [np.einsum("ij,ij->j", self.predicted, self.target_of[row]) for row in labels]
+        return self._from_sums(
+            np.full((len(labels), 1), float(len(self.labels))),
+            self.predicted.sum(axis=0),
+            counts @ self.target_of,
+            (self.predicted**2).sum(axis=0),
+            counts @ self.target_of**2,
+            np.stack(products),
+        )
+
+    def _from_sums(
         self,
         n: np.ndarray,
         sum_p: np.ndarray,
@@ -146,8 +210,8 @@ class DimensionScores:
         sum_pp: np.ndarray,
         sum_tt: np.ndarray,
         sum_pt: np.ndarray,
-    ) -> np.ndarray:
-        """Turn sums over samples (b, n_dims) into the four scores (b, 4).
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Turn sums over samples (b, n_dims) into correlations and R².
 
         NaN where the targets drawn are all alike.
         """
@@ -160,7 +224,62 @@ class DimensionScores:
         r = np.clip(product / np.sqrt(np.where(flat_p, 1.0, spread_p) * spread_t), -1.0, 1.0)
         total = sum_tt - 2 * sum_t * self.baseline + n * self.baseline**2
         total = np.where(flat_t, np.nan, total)
-        r2 = 1.0 - (sum_pp - 2 * sum_pt + sum_tt) / total
-        return np.stack(
-            [r.mean(axis=1), np.median(r, axis=1), r2.mean(axis=1), np.median(r2, axis=1)], axis=1
-        )
+        return r, 1.0 - (sum_pp - 2 * sum_pt + sum_tt) / total
+
+
+def _summarised(r: np.ndarray, r2: np.ndarray) -> np.ndarray:
+    """Return the four scores (b, 4) of correlations and R² (b, n_dims)."""
+    return np.stack(
+        [r.mean(axis=1), np.median(r, axis=1), r2.mean(axis=1), np.median(r2, axis=1)], axis=1
+    )
+
+
+def dimension_table(
+    scores: DimensionScores, null: DimensionNull | None, index: np.ndarray
+) -> pd.DataFrame:
+    """Return one row a dimension.
+
+    Parameters
+    ----------
+    scores : DimensionScores
+    null : DimensionNull or None
+        None where labels cannot be permuted.
+    index : int array
+        Number, counted from 0, of each dimension that the scores were made of.
+
+    Returns
+    -------
+    DataFrame
+        dimension, correlation, r2, null_mean (correlation under permutation), p, and q
+        (Benjamini-Hochberg over the rows); the last three are NaN without ``null``.
+    """
+    r, r2 = (part[0] for part in scores.each(np.ones((1, len(scores.labels)))))
+    nothing = np.full(len(r), np.nan)
+    return pd.DataFrame(
+        {
+            "dimension": index[scores.kept],
+            "correlation": r,
+            "r2": r2,
+            "null_mean": nothing if null is None else null.mean,
+            "p": nothing if null is None else null.p,
+            "q": nothing if null is None else benjamini_hochberg(null.p),
+        }
+    )
+
+
+def dimension_counts(table: pd.DataFrame, *, n_permutations: int) -> dict[str, float | int | None]:
+    """Count the discoveries of :func:`dimension_table`.
+
+    Returns
+    -------
+    dict
+        n_dims, n_significant (q below ``q_level``; None without p), q_level, smallest_p (that
+        ``n_permutations`` allow).
+    """
+    tested = bool(table["q"].notna().any())
+    return {
+        "n_dims": len(table),
+        "n_significant": int((table["q"] < Q_LEVEL).sum()) if tested else None,
+        "q_level": Q_LEVEL,
+        "smallest_p": 1 / (1 + n_permutations) if tested else None,
+    }

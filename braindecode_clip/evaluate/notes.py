@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 
 from braindecode_clip.artifacts import Predictions, Retrieval
+from braindecode_clip.evaluate.exchange import FEW_ARRANGEMENTS
+from braindecode_clip.evaluate.rows import Design
 
-#: Unit of the split to what the bootstrap draws and what a permutation exchanges.
-RESAMPLED = {
-    "stimulus": ("stimuli", "labels among all test stimuli, repeats together"),
-    "run": ("runs", "labels within each run"),
-}
 #: Below this many clusters an interval is called rough.
 FEW_CLUSTERS = 10
 
@@ -32,14 +29,12 @@ DIMENSION_DEFINITIONS = {
 
 
 def design_notes(
-    retrievals: Sequence[Retrieval], predictions: Predictions, *, permutable: bool
+    retrievals: Sequence[Retrieval], predictions: Predictions, *, design: Design
 ) -> list[str]:
     """Say what the split and the gallery mean for the statistics."""
     notes = []
     n_folds = len(np.unique(predictions.fold))
-    drawn, permuted = RESAMPLED[predictions.unit]
-    clusters = predictions.stimulus_id if predictions.unit == "stimulus" else predictions.group
-    n_clusters = len(np.unique(clusters))
+    n_clusters = len(np.unique(design.clusters))
     where = f"split {predictions.info.get('split', '')}".strip()
     if predictions.unit == "stimulus" and n_folds > 1:
         notes.append(
@@ -60,14 +55,10 @@ def design_notes(
             "depends on the other test trials."
         )
     if n_clusters < 2:
-        notes.append(f"{where}: all samples belong to one of the {drawn}, so no interval.")
+        notes.append(f"{where}: all samples belong to one of the {design.drawn}, so no interval.")
     elif n_clusters < FEW_CLUSTERS:
-        notes.append(f"{where}: the intervals rest on {n_clusters} {drawn} and are rough.")
-    if not permutable:
-        notes.append(
-            f"{where}: no p-values. The labels cannot be exchanged ({permuted}): there is no "
-            "other arrangement of them."
-        )
+        notes.append(f"{where}: the intervals rest on {n_clusters} {design.drawn} and are rough.")
+    notes += _exchange_notes(design, where)
     for retrieval in retrievals:
         if retrieval.info.get("transductive"):
             notes.append(
@@ -85,6 +76,29 @@ def design_notes(
                 f"gallery {retrieval.info.get('gallery', '')}: {n_same} candidates have the same "
                 "vector as another one. They tie, so none of them can have rank 1."
             )
+    return notes
+
+
+def _exchange_notes(design: Design, where: str) -> list[str]:
+    how = design.exchange
+    if not design.permutable:
+        return [
+            f"{where}: no p-values. The labels cannot be exchanged ({how.description}): there is "
+            "no other arrangement of them."
+        ]
+    notes = []
+    if how.n_fixed:
+        notes.append(
+            f"{where}: {how.n_fixed} of {len(how.strata)} test stimuli keep their labels in every "
+            f"permutation ({how.description}), which costs power. Where the number of repeats has "
+            "nothing to do with what a stimulus shows, `exchange_unequal: true` exchanges all."
+        )
+    n_arrangements = how.n_arrangements(design.labels)
+    if n_arrangements < FEW_ARRANGEMENTS:
+        notes.append(
+            f"{where}: the labels have {n_arrangements:g} arrangements ({how.description}), so p "
+            f"cannot be far below {1 / n_arrangements:.2g}."
+        )
     return notes
 
 

@@ -1,14 +1,15 @@
 """Permutation of the true labels: the null distribution of every score.
 
-The labels move as the design allows. Where no stimulus is in train and test (unit
-"stimulus"), labels are exchanged among the test stimuli, and all repeats of a stimulus move
-together. Where whole runs are held out (unit "run"), labels are exchanged within each run.
+The labels move as :mod:`braindecode_clip.evaluate.exchange` says. With unit "stimulus" they are
+exchanged among test stimuli that were shown equally often, and all repeats of a stimulus move
+together; with unit "run" they are exchanged within each run (or session).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,11 +22,18 @@ from braindecode_clip.metrics import rank_matrix
 CHUNK_NUMBERS = 2**18
 
 
-def can_permute(labels: np.ndarray, groups: np.ndarray, unit: str) -> bool:
+def can_permute(
+    labels: np.ndarray, groups: np.ndarray, unit: str, *, strata: np.ndarray | None = None
+) -> bool:
     """Tell whether there is any other arrangement of the labels."""
     if unit == "stimulus":
-        return len(np.unique(labels)) > 1
+        return bool((np.bincount(_strata(labels, strata)) > 1).any())
     return any(len(np.unique(labels[groups == group])) > 1 for group in np.unique(groups))
+
+
+def _strata(labels: np.ndarray, strata: np.ndarray | None) -> np.ndarray:
+    """Return ``strata``; without them, stimuli with equally many samples are alike."""
+    return np.bincount(labels) if strata is None else strata
 
 
 def permuted_labels(
@@ -36,6 +44,7 @@ def permuted_labels(
     n_permutations: int,
     rng: np.random.Generator,
     chunk: int,
+    strata: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield permuted labels in chunks.
 
@@ -44,29 +53,28 @@ def permuted_labels(
     labels : int array (n_queries,)
         Stimulus of each query, 0 to n_stimuli - 1.
     groups : array (n_queries,)
-        Run of each query.
+        Run (or session) of each query; unit "run" exchanges within them.
     unit : {"stimulus", "run"}
     n_permutations : int
     rng : Generator
     chunk : int
         Permutations at a time.
+    strata : int array (n_stimuli,), optional
+        Unit "stimulus" exchanges within them; by default stimuli with equally many queries.
 
     Yields
     ------
     ndarray (at most chunk, n_queries) int64
     """
     n_stimuli = int(labels.max()) + 1
-    runs = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    alike = _strata(labels, strata) if unit == "stimulus" else groups
+    parts = [np.flatnonzero(alike == name) for name in np.unique(alike)]
     for start in range(0, n_permutations, chunk):
         size = min(chunk, n_permutations - start)
-        if unit == "stimulus":
-            moved = rng.permuted(np.tile(np.arange(n_stimuli), (size, 1)), axis=1)
-            yield moved[:, labels]
-        else:
-            mixed = np.tile(labels, (size, 1))
-            for run in runs:
-                mixed[:, run] = rng.permuted(mixed[:, run], axis=1)
-            yield mixed
+        moved = np.tile(np.arange(n_stimuli) if unit == "stimulus" else labels, (size, 1))
+        for part in parts:
+            moved[:, part] = rng.permuted(moved[:, part], axis=1)
+        yield moved[:, labels] if unit == "stimulus" else moved
 
 
 @dataclass(frozen=True)
@@ -182,6 +190,7 @@ def null_scores(
     unit: str,
     n_permutations: int,
     rng: np.random.Generator,
+    strata: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the scores under permuted labels, (n_permutations, n_scores) float64."""
     chunks = permuted_labels(
@@ -191,12 +200,35 @@ def null_scores(
         n_permutations=n_permutations,
         rng=rng,
         chunk=table.chunk,
+        strata=strata,
     )
     found = []
     for labels in chunks:
         rank, n_distractors = table.under(labels)
         found.append(np.stack([score.value(rank, n_distractors) for score in scores], axis=1))
     return np.concatenate(found)
+
+
+def null_histogram(value: float, null: np.ndarray, *, n_bins: int = 40) -> dict[str, Any]:
+    """Return a distribution under permutation in a few numbers, to draw it.
+
+    Returns
+    -------
+    dict
+        value, null_mean, null_high (95th percentile), centres and counts: of every score where
+        there are at most ``n_bins`` different ones, else of as many equal bins.
+    """
+    centres, counts = np.unique(np.round(null, 12), return_counts=True)
+    if len(centres) > n_bins:
+        counts, edges = np.histogram(null, bins=n_bins)
+        centres = (edges[1:] + edges[:-1]) / 2
+    return {
+        "value": value,
+        "null_mean": float(null.mean()),
+        "null_high": float(np.quantile(null, 0.95)),
+        "centres": centres.tolist(),
+        "counts": counts.tolist(),
+    }
 
 
 def p_value(value: float, null: np.ndarray, *, sign: int = 1) -> float:

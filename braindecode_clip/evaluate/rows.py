@@ -12,7 +12,7 @@ import numpy as np
 from braindecode_clip.artifacts import Predictions
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.evaluate.bootstrap import Resamples, interval
-from braindecode_clip.evaluate.notes import RESAMPLED
+from braindecode_clip.evaluate.exchange import Exchange, make_clusters, make_exchange
 from braindecode_clip.evaluate.permutation import can_permute, p_value
 
 LABELS = ("subject", "roi", "split", "encoder", "decoder", "gallery")
@@ -32,28 +32,59 @@ class Design:
         Position of each sample's stimulus.
     groups : ndarray (n_samples,) str
         Runs.
+    clusters : ndarray (n_samples,)
+        What the bootstrap draws as one.
+    drawn : str
+        Name of the clusters, e.g. "stimuli".
+    exchange : Exchange
+        How a permutation moves the labels.
     """
 
     unit: str
     stimuli: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
+    clusters: np.ndarray
+    drawn: str
+    exchange: Exchange
 
     @classmethod
-    def of(cls, predictions: Predictions) -> Design:
-        """Read it off the predictions."""
+    def of(cls, predictions: Predictions, options: EvaluateConfig | None = None) -> Design:
+        """Read it off the predictions, as ``options.exchange`` and ``options.resample`` say."""
         stimuli, labels = np.unique(predictions.stimulus_id.astype(str), return_inverse=True)
-        return cls(predictions.unit, stimuli, labels, predictions.group.astype(str))
+        groups, repeats = predictions.group.astype(str), predictions.n_repeats
+        return cls.made(predictions.unit, stimuli, labels, groups, repeats, options=options)
 
-    @property
-    def clusters(self) -> np.ndarray:
-        """What the bootstrap draws as one: stimuli, or runs where runs are held out."""
-        return self.labels if self.unit == "stimulus" else self.groups
+    @classmethod
+    def made(
+        cls,
+        unit: str,
+        stimuli: np.ndarray,
+        labels: np.ndarray,
+        groups: np.ndarray,
+        n_repeats: np.ndarray | None = None,
+        *,
+        options: EvaluateConfig | None = None,
+    ) -> Design:
+        """Make one of samples with these numbers of repeats (n_samples,), or one each."""
+        options = options or EvaluateConfig()
+        n_repeats = np.ones(len(labels), dtype=int) if n_repeats is None else n_repeats
+        clusters, drawn = make_clusters(labels, groups, unit=unit, kind=options.resample)
+        exchange = make_exchange(
+            labels,
+            groups,
+            n_repeats,
+            unit=unit,
+            kind=options.exchange,
+            unequal_repeats=options.exchange_unequal,
+        )
+        return cls(unit, stimuli, labels, groups, clusters, drawn, exchange)
 
     @property
     def permutable(self) -> bool:
         """Tell whether the labels have another arrangement."""
-        return can_permute(self.labels, self.groups, self.unit)
+        how = self.exchange
+        return can_permute(self.labels, how.groups, how.unit, strata=how.strata)
 
 
 @dataclass(frozen=True)
@@ -102,7 +133,6 @@ def make_rows(
     labels : mapping
         Columns that all rows share.
     """
-    drawn, permuted = RESAMPLED[design.unit]
     rows = []
     for place, score in enumerate(measured):
         low, high, method = interval(
@@ -119,11 +149,11 @@ def make_rows(
             "confidence": options.confidence,
             "p": None if null is None else p_value(score.value, null[:, place], sign=score.sign),
             "n_permutations": 0 if null is None else len(null),
-            "permuted": permuted,
+            "permuted": design.exchange.description,
             "n": len(design.labels),
             "n_unit": "brain samples",
             "n_resampled": resamples.n_clusters,
-            "resampled": drawn,
+            "resampled": design.drawn,
             "ceiling": None,
             "definition": score.definition,
         }

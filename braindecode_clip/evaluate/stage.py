@@ -12,11 +12,19 @@ from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
 from braindecode_clip.checks import Problems, differences
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.evaluate.bootstrap import Statistic, resample, weighted_mean, weighted_median
-from braindecode_clip.evaluate.dimensions import NAMES, DimensionScores, scored_dimensions
+from braindecode_clip.evaluate.dimensions import (
+    NAMES,
+    DimensionScores,
+    dimension_counts,
+    dimension_table,
+    scored_dimensions,
+    scored_index,
+)
 from braindecode_clip.evaluate.items import item_rows
 from braindecode_clip.evaluate.notes import DIMENSION_DEFINITIONS, design_notes, null_note
-from braindecode_clip.evaluate.permutation import null_scores, rank_table
+from braindecode_clip.evaluate.permutation import null_histogram, null_scores, rank_table
 from braindecode_clip.evaluate.pools import pool_curve
+from braindecode_clip.evaluate.power import METRICS, power_rows
 from braindecode_clip.evaluate.protocols import Replay, Replayed, replay_protocols
 from braindecode_clip.evaluate.rows import LABELS, Design, Measured, make_rows, without_nan
 from braindecode_clip.evaluate.scores import Score, identification_scores
@@ -48,6 +56,17 @@ class Evaluation:
         Rows of published protocols (:mod:`braindecode_clip.evaluate.protocols`).
     items : list of dict
         Rows of every picture and category (:func:`braindecode_clip.evaluate.items.item_rows`).
+    dimensions : dict
+        How many embedding dimensions are decoded, of
+        :func:`braindecode_clip.evaluate.dimensions.dimension_counts`; empty when none varies.
+    dimension_rows : list of dict
+        Rows of :func:`braindecode_clip.evaluate.dimensions.dimension_table`.
+    power : list of dict
+        Labels, direction, n_gallery, and what
+        :func:`braindecode_clip.evaluate.power.power_rows` gives.
+    nulls : list of dict
+        Labels, direction, metric, permuted, and what
+        :func:`braindecode_clip.evaluate.permutation.null_histogram` gives; of top-1 and pairwise.
     """
 
     rows: list[dict[str, Any]]
@@ -55,6 +74,10 @@ class Evaluation:
     notes: list[str]
     protocols: list[dict[str, Any]] = field(default_factory=list)
     items: list[dict[str, Any]] = field(default_factory=list)
+    dimensions: dict[str, Any] = field(default_factory=dict)
+    dimension_rows: list[dict[str, Any]] = field(default_factory=list)
+    power: list[dict[str, Any]] = field(default_factory=list)
+    nulls: list[dict[str, Any]] = field(default_factory=list)
 
 
 def evaluate(
@@ -96,7 +119,7 @@ def evaluate(
     """
     options = options or EvaluateConfig()
     _check(retrievals, predictions, embeddings)
-    design = Design.of(predictions)
+    design = Design.of(predictions, options)
     gallery = str(retrievals[0].info.get("gallery", "")) if retrievals else ""
     labels = {name: predictions.info.get(name, "") for name in LABELS} | {"gallery": gallery}
     if retrievals and "correction" in retrievals[0].info:
@@ -118,7 +141,7 @@ def evaluate(
             item, design, options=options, labels=labels, rng=stream, categories=categories
         )
     ]
-    notes = design_notes(retrievals, predictions, permutable=design.permutable)
+    notes = design_notes(retrievals, predictions, design=design)
     notes += [note for part in parts for note in part.notes] + replay.notes
     return Evaluation(
         rows=without_nan([{**row, "protocol": "gallery"} for part in parts for row in part.rows]),
@@ -126,6 +149,10 @@ def evaluate(
         notes=list(dict.fromkeys(notes)),
         protocols=without_nan(replay.rows),
         items=without_nan(items),
+        power=without_nan([row for part in parts for row in part.power]),
+        nulls=[row for part in parts for row in part.nulls],
+        dimensions=parts[-1].dimensions,
+        dimension_rows=without_nan(parts[-1].dimension_rows),
     )
 
 
@@ -179,8 +206,8 @@ def _identify(
     rng: np.random.Generator,
     labels: dict[str, Any],
 ) -> Evaluation:
-    boot_rng, null_rng, pool_rng = rng.spawn(3)
-    table = rank_table(retrieval, design.unit)
+    boot_rng, null_rng, pool_rng, power_rng = rng.spawn(4)
+    table = rank_table(retrieval, design.exchange.unit)
     ranks, others = (part[0] for part in table.under(table.labels[None, :]))
     scores = identification_scores(options.top_k, others)
     resamples = resample(
@@ -189,15 +216,17 @@ def _identify(
         n_bootstrap=options.n_bootstrap,
         rng=boot_rng,
     )
-    null = None
+    null, power = None, []
     if design.permutable:
+        power = power_rows(table, scores, design=design, options=options, rng=power_rng)
         null = null_scores(
             table,
             scores,
-            design.groups,
-            unit=design.unit,
+            design.exchange.groups,
+            unit=design.exchange.unit,
             n_permutations=options.n_permutations,
             rng=null_rng,
+            strata=design.exchange.strata,
         )
     labels = {
         **labels,
@@ -223,6 +252,13 @@ def _identify(
         rows,
         [{**labels, **point} for point in curve],
         [] if null is None else null_note(rows),
+        power=[{**labels, **row} for row in power],
+        nulls=[
+            {**labels, "metric": score.name, "permuted": design.exchange.description}
+            | null_histogram(item.value, null[:, place])
+            for place, (score, item) in enumerate(zip(scores, measured, strict=True))
+            if null is not None and score.name in METRICS
+        ],
     )
 
 
@@ -309,11 +345,15 @@ def _score_dimensions(
     null = None
     if design.permutable:
         null = scores.permuted(
-            design.groups,
-            unit=design.unit,
+            design.exchange.groups,
+            unit=design.exchange.unit,
             n_permutations=options.n_permutations_dims,
             rng=null_rng,
+            strata=design.exchange.strata,
         )
     labels = {**labels, "direction": "none", "n_gallery": None}
-    rows = make_rows(measured, resamples, null, design=design, options=options, labels=labels)
-    return Evaluation(rows, [], notes)
+    drawn = None if null is None else null.scores
+    rows = make_rows(measured, resamples, drawn, design=design, options=options, labels=labels)
+    table = dimension_table(scores, null, scored_index(embeddings.vectors.shape))
+    counts = dimension_counts(table, n_permutations=options.n_permutations_dims)
+    return Evaluation(rows, [], notes, counts, table.to_dict("records"))

@@ -100,6 +100,9 @@ class Inputs:
     decoding : dict
         Tables by name: "comparison" of decoders, "bottleneck", "curves" (calibration curves) and
         "importance"; empty where not measured.
+    statistics : dict
+        Tables of `evaluate` by name: "nulls" (scores under permutation), "power" and
+        "dimensions"; empty where not measured.
     jobs : DataFrame
         Columns rule, job, seconds, cpu_s, max_mb; one row a benchmark file.
     provenance : list of dict
@@ -124,6 +127,7 @@ class Inputs:
     quality: list[RunQuality]
     stimuli: pd.DataFrame
     decoding: dict[str, pd.DataFrame]
+    statistics: dict[str, pd.DataFrame]
     jobs: pd.DataFrame
     provenance: list[dict[str, Any]]
     controls: list[dict[str, Any]] = field(default_factory=list)

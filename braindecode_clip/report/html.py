@@ -19,6 +19,7 @@ from braindecode_clip.report import (
     quality,
     records,
     sections,
+    statistics,
     tables,
 )
 from braindecode_clip.report.content import CONDITION, Inputs
@@ -40,6 +41,7 @@ _GROUP_TITLES = {
 _PARTS = (
     ("results", "Results", None),
     ("accuracy", "Accuracy", None),
+    ("tests", "Tests", "tests"),
     ("decoders", "Decoders", "decoding"),
     ("controls", "Spurious?", "suspicions"),
     ("group", "Group", "group"),
@@ -78,6 +80,7 @@ def build_page(inputs: Inputs) -> str:
         "group": group_topics(inputs.group, order, studio, options=inputs.study.group),
         "group_notes": _group_notes(inputs),
         "protocols": protocols.protocol_blocks(inputs.protocols, order, studio),
+        "tests": statistics.statistics_topics(inputs.statistics, order, studio),
         "metric_tables": _metric_tables(inputs, order),
         "definitions": tables.definitions(inputs.metrics),
         "galleries": _galleries(chosen, pictures, inputs, order),

@@ -73,7 +73,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         reader.problems.add(f"unknown keys {unknown}; known are {sorted(LIST_KEYS)}.")
     if not listing.get("metrics"):
         reader.problems.add("'metrics' names no file. Run `evaluate` first.")
-    metrics, pools, notes = reader.metrics(listing.get("metrics") or [])
+    metrics, pools, notes, statistics = reader.metrics(listing.get("metrics") or [])
     retrievals = reader.artifacts(listing.get("retrievals") or [], Retrieval)
     reverse = reader.artifacts(listing.get("reverse") or [], Retrieval)
     counts, voxel_maps = reader.voxel_sets(listing.get("voxels") or [])
@@ -107,6 +107,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         quality=quality,
         stimuli=stimuli,
         decoding=decoding,
+        statistics=statistics,
         jobs=jobs,
         provenance=reader.records,
         controls=controls,
@@ -130,10 +131,13 @@ class _Reader:
             self.problems.add(str(error))
             return None
 
-    def metrics(self, paths: Iterable[str]) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    def metrics(
+        self, paths: Iterable[str]
+    ) -> tuple[pd.DataFrame, pd.DataFrame, list[str], dict[str, pd.DataFrame]]:
         rows: list[dict[str, Any]] = []
         pools: list[dict[str, Any]] = []
         notes: list[str] = []
+        statistics: dict[str, list[dict[str, Any]]] = {"nulls": [], "power": [], "dimensions": []}
         for path in paths:
             content = self._try(_read_metrics, path)
             if content is None:
@@ -143,8 +147,13 @@ class _Reader:
             pools += [{**labels, **point} for point in content.get("pool_curve") or []]
             notes += content.get("notes") or []
             self.protocols += content.get("protocols") or []
+            for name in ("nulls", "power"):
+                statistics[name] += content.get(name) or []
+            if content.get("dimensions"):
+                statistics["dimensions"].append({**labels, **content["dimensions"]})
             self.records.append(_as_record(content.get("provenance") or {}))
-        return pd.DataFrame(rows), pd.DataFrame(pools), list(dict.fromkeys(notes))
+        tables = {name: pd.DataFrame(part) for name, part in statistics.items()}
+        return pd.DataFrame(rows), pd.DataFrame(pools), list(dict.fromkeys(notes)), tables
 
     def artifacts(self, paths: Iterable[str], cls: type) -> list[Any]:
         found = []

@@ -52,11 +52,26 @@ def call(folder: Path, *more: str, embeddings: str = "emb.h5", options: str = FA
 
 
 def test_writes_json_and_table(files: Path) -> None:
-    code = call(files, f"--reverse={files / 'back.h5'}", f"--out-table={files / 'metrics.tsv'}")
+    code = call(
+        files,
+        f"--reverse={files / 'back.h5'}",
+        f"--out-table={files / 'metrics.tsv'}",
+        f"--out-dimensions={files / 'dimensions.tsv'}",
+    )
     assert code == 0
     content = json.loads((files / "metrics.json").read_text())
-    keys = ["schema_version", "provenance", "rows", "pool_curve", "notes", "protocols"]
-    assert list(content) == keys
+    assert list(content) == [
+        "schema_version",
+        "provenance",
+        "rows",
+        "pool_curve",
+        "dimensions",
+        "power",
+        "nulls",
+        "notes",
+        "protocols",
+    ]
+    assert {row["metric"] for row in content["power"]} == {"top_1", "pairwise"}
     assert content["schema_version"] == SCHEMA_VERSION
     assert content["provenance"]["seed"] == 7
     assert set(content["provenance"]["inputs"]) == {"forth.h5", "back.h5", "pred.h5", "emb.h5"}
@@ -71,6 +86,11 @@ def test_writes_json_and_table(files: Path) -> None:
     assert table["value"].tolist() == pytest.approx([row["value"] for row in rows])
     assert table["protocol"].tolist() == [row["protocol"] for row in rows]
     assert {"gallery", "full-pool"} <= set(table["protocol"])
+    dimensions = read_tsv(files / "dimensions.tsv", required=["dimension", "correlation", "p", "q"])
+    assert len(dimensions) == content["dimensions"]["n_dims"] == 6
+    assert content["dimensions"]["n_significant"] == (dimensions["q"] < 0.05).sum()
+    means = {row["metric"]: row["value"] for row in content["rows"]}
+    assert dimensions["correlation"].mean() == pytest.approx(means["correlation_mean"])
     assert {"direction", "pool_size", "value", "chance", "subject"} <= set(content["pool_curve"][0])
 
 

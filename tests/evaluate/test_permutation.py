@@ -13,6 +13,7 @@ from braindecode_clip.artifacts import Retrieval
 from braindecode_clip.errors import DataError
 from braindecode_clip.evaluate.permutation import (
     can_permute,
+    null_histogram,
     null_scores,
     p_value,
     permuted_labels,
@@ -33,20 +34,46 @@ DESIGNS = {
 }
 
 
-def draw(labels: np.ndarray, groups: np.ndarray, unit: str, n: int, seed: int = 0) -> np.ndarray:
+def draw(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    unit: str,
+    n: int,
+    seed: int = 0,
+    strata: np.ndarray | None = None,
+) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    chunks = permuted_labels(labels, groups, unit=unit, n_permutations=n, rng=rng, chunk=7)
+    chunks = permuted_labels(
+        labels, groups, unit=unit, n_permutations=n, rng=rng, chunk=7, strata=strata
+    )
     return np.concatenate(list(chunks))
+
+
+def all_alike(labels: np.ndarray) -> np.ndarray:
+    return np.zeros(labels.max() + 1, dtype=int)
 
 
 def test_repeats_of_a_stimulus_move_together() -> None:
     labels = np.array([2, 0, 1, 0, 2, 3, 0])
-    found = draw(labels, np.array(list("abcabca")), "stimulus", 200)
+    found = draw(labels, np.array(list("abcabca")), "stimulus", 200, strata=all_alike(labels))
     assert found.shape == (200, 7)
     for row in found:
         assert len(set(zip(labels.tolist(), row.tolist(), strict=True))) == 4
         assert len(set(row.tolist())) == 4
     assert len({tuple(row) for row in found}) == 24
+
+
+def test_stimuli_move_within_their_stratum() -> None:
+    labels = np.array([2, 0, 1, 0, 2, 3, 0, 4])
+    found = draw(labels, labels, "stimulus", 100)
+    # By default those with as many samples: 1, 3 and 4 have one, 2 two, 0 three.
+    assert (found[:, [0, 1, 3, 4, 6]] == labels[[0, 1, 3, 4, 6]]).all()
+    assert len({tuple(row) for row in found}) == 6
+    chosen = draw(labels, labels, "stimulus", 100, strata=np.array([0, 1, 0, 1, 1]))
+    assert {tuple(sorted(set(row[labels == 0]) | set(row[labels == 2]))) for row in chosen} == {
+        (0, 2)
+    }
+    assert len({tuple(row) for row in chosen}) == 12
 
 
 def test_labels_stay_within_their_run() -> None:
@@ -72,6 +99,9 @@ def test_all_arrangements_are_equally_likely(unit: str) -> None:
 def test_when_there_is_nothing_to_permute() -> None:
     assert can_permute(np.array([0, 1]), np.array(["a", "b"]), "stimulus")
     assert not can_permute(np.array([0, 0]), np.array(["a", "b"]), "stimulus")
+    assert not can_permute(np.array([0, 0, 1]), np.array(["a", "b", "b"]), "stimulus")
+    alike = np.zeros(2, dtype=int)
+    assert can_permute(np.array([0, 0, 1]), np.array(list("abb")), "stimulus", strata=alike)
     assert not can_permute(np.array([0, 1]), np.array(["a", "b"]), "run")
     assert not can_permute(np.array([0, 0, 1]), np.array(["a", "a", "b"]), "run")
     assert can_permute(np.array([0, 1, 1]), np.array(["a", "a", "b"]), "run")
@@ -108,7 +138,7 @@ def test_ranks_under_other_labels_are_ranked_anew(
     if ties:
         retrieval = with_coarse_similarities(retrieval)
     table = rank_table(retrieval, unit)
-    labels = draw(table.labels, groups, unit, 15)
+    labels = draw(table.labels, groups, unit, 15, strata=all_alike(table.labels))
     rank, others = table.under(labels)
     others = np.broadcast_to(others, rank.shape)
     for b, row in enumerate(labels):
@@ -181,6 +211,21 @@ def test_null_scores_are_the_scores_of_permuted_ranks(make_case: Callable) -> No
             np.mean((others + 1 - rank + 0.5) / (others + 1)),
         ]
         np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("n", [30, 5000])
+def test_histogram_holds_every_permutation(n: int) -> None:
+    rng = np.random.default_rng(n)
+    null = rng.integers(0, 9, n) / 60 if n == 30 else rng.standard_normal(n)
+    found = null_histogram(0.7, null)
+    assert sum(found["counts"]) == n
+    assert len(found["centres"]) == len(found["counts"]) <= 40
+    assert found["null_mean"] == pytest.approx(null.mean())
+    assert found["null_high"] == pytest.approx(np.quantile(null, 0.95))
+    width = 0 if n == 30 else np.ptp(null) / 40
+    for centre, count in zip(found["centres"], found["counts"], strict=True):
+        near = np.abs(null - centre) <= width / 2 + 1e-9
+        assert near.sum() == count
 
 
 def test_p_counts_ties_and_the_identity() -> None:

@@ -332,6 +332,9 @@ def write_study(
                         "rows": result.rows,
                         "protocols": result.protocols,
                         "pool_curve": result.pool_curve,
+                        "dimensions": result.dimensions,
+                        "power": result.power,
+                        "nulls": result.nulls,
                         "notes": result.notes,
                     },
                 )

@@ -26,8 +26,8 @@ def test_page_in_a_browser(full, width_px, tmp_path: Path):
     assert not complaints
     assert measured["overflow"] <= 0
     assert len(measured["pictures"]) == 18 * 6 and min(measured["pictures"]) > 20
-    # Seven of scores, pools, ranks and brains, four of runs, two of protocols.
-    assert len(measured["plots"]) == 7 + 4 + 2 and min(measured["plots"]) > 80
+    # Seven of scores, pools, ranks and brains, permuted labels, four of runs, two of protocols.
+    assert len(measured["plots"]) == 7 + 1 + 4 + 2 and min(measured["plots"]) > 80
 
 
 @pytest.mark.parametrize("width_px", [1200, 390])
@@ -35,6 +35,6 @@ def test_decoders_in_a_browser(decoded, width_px, tmp_path: Path):
     measured, complaints = measure(decoded[1], SCRIPT, width_px=width_px, folder=tmp_path)
     assert not complaints
     assert measured["overflow"] <= 0
-    # Accuracy in both directions, pools, ranks, protocols; then forest, bottleneck, curve,
-    # importance.
-    assert len(measured["plots"]) == 5 + 4 and min(measured["plots"]) > 80
+    # Accuracy in both directions, permuted labels, pools, ranks, protocols; then forest,
+    # bottleneck, curve, importance.
+    assert len(measured["plots"]) == 6 + 4 and min(measured["plots"]) > 80

@@ -9,6 +9,7 @@ rule evaluate:
         metrics=result("metrics"),
         table=result("metrics_table"),
         item_table=result("items"),
+        dimensions=result("dimension_table"),
     log:
         side_file(LOGS, "evaluate", RANKING, "log"),
     benchmark:
@@ -27,4 +28,5 @@ rule evaluate:
         "braindecode-clip evaluate --retrieval {input.retrieval:q} --reverse {input.reversed_retrieval:q}"
         " --predictions {input.predictions:q} --embeddings {input.embeddings:q}"
         " --options {params.options:q} --seed {params.seed} --out {output.metrics:q}"
-        " --out-table {output.table:q} --out-items {output.item_table:q} {params.stimuli} > {log:q} 2>&1"
+        " --out-table {output.table:q} --out-items {output.item_table:q}"
+        " --out-dimensions {output.dimensions:q} {params.stimuli} > {log:q} 2>&1"

@@ -141,8 +141,9 @@ def _null(
         return None
     chunks = permuted_labels(
         design.labels,
-        design.groups,
-        unit=design.unit,
+        design.exchange.groups,
+        unit=design.exchange.unit,
+        strata=design.exchange.strata,
         n_permutations=n_permutations,
         rng=rng,
         chunk=max(1, CHUNK_NUMBERS // len(design.labels)),

@@ -144,11 +144,16 @@ def _picture_round(
             f"protocols of pictures rest on one prediction for each of {n} test pictures, the "
             f"mean over its samples ({n_samples} in all)."
         )
-    everyone = np.arange(n)
-    design = Design("stimulus", means.names, everyone, means.names)
+    design = Design.made("stimulus", means.names, np.arange(n), means.names, _shown_times(test))
     words = {"n_unit": "test pictures", "resampled": "pictures"}
-    words["permuted"] = "labels among all test pictures"
+    words["permuted"] = design.exchange.description.replace("stimuli", "pictures")
     return Round(measures, cells, keeps, design, words, notes)
+
+
+def _shown_times(test: Replayed) -> np.ndarray:
+    """Return how often each test picture was shown, in the order of their sorted names."""
+    names, own = np.unique(test.predictions.stimulus_id.astype(str), return_inverse=True)
+    return np.bincount(own, weights=test.predictions.n_repeats, minlength=len(names)).astype(int)
 
 
 def _table(means: Averages, kind: SimilarityKind) -> np.ndarray | str:
@@ -192,7 +197,7 @@ def _category_round(
         category_measures(n, n_all - n),
         {("correlation", BRAIN_TO_IMAGE): Cells.of(table, n_labels=n)},
         {},
-        Design("stimulus", means.names, np.arange(n), means.names),
+        Design.made("stimulus", means.names, np.arange(n), means.names),
         words,
         notes,
     )
@@ -225,7 +230,7 @@ def _run_round(
         n_way_measures(len(categories), options.top_k),
         {("cosine", BRAIN_TO_IMAGE): Cells.of(table)},
         {},
-        Design("run", categories, truth, predictions.group.astype(str)),
+        Design.made("run", categories, truth, predictions.group.astype(str)),
         {"n_unit": "brain samples", "resampled": "runs", "permuted": "labels within each run"},
         [],
     )
