@@ -58,7 +58,9 @@ def evaluate(
             predicted = average_repeats(predicted)
         # One stream for all subjects and decoders: the same seed permutes them alike.
         rng = make_rng(seed, "evaluate")
-        result = score(retrievals, predicted, targets, rng=rng, options=config)
+        result = score(
+            retrievals, predicted, targets, rng=rng, options=config, records_required=True
+        )
         top = next((row for row in result.rows if row["metric"] == "top_1"), None)
         if top is not None:
             note(f"top-1 {top['value']:.3f}, chance {top['chance']:.3f}, n {top['n']}")
@@ -78,6 +80,8 @@ def evaluate(
             "rows": result.rows,
             "pool_curve": result.pool_curve,
             "notes": result.notes,
+            "transductive": result.transductive,
+            "fitted": result.fitted,
         },
     )
     logger.info("wrote %s", out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from braindecode_clip.evaluate.permutation import null_scores, rank_table
 from braindecode_clip.evaluate.pools import pool_curve
 from braindecode_clip.evaluate.rows import LABELS, Design, Measured, make_rows, without_nan
 from braindecode_clip.evaluate.scores import Score, identification_scores
+from braindecode_clip.evaluate.sentinel import check_fitted
 from braindecode_clip.metrics import count_better
 
 DIRECTIONS = ("brain_to_image", "image_to_brain")
@@ -35,17 +36,24 @@ class Evaluation:
         predictions reach when the labels are wrong), n and n_unit, n_resampled and resampled,
         ci_low, ci_high, ci_method, confidence, p (one-sided), n_permutations, permuted,
         ceiling, direction ("none" for scores of single dimensions), n_gallery, definition, and
-        the labels subject, roi, split, encoder, decoder, gallery. None where a number is
+        the labels subject, roi, split, encoder, decoder, gallery, and transductive (steps that
+        see test trials without labels, joined by "; "). None where a number is
         undefined; ``ceiling`` is None until an attainable score is known.
     pool_curve : list of dict
         Labels, direction, metric, k, pool_size, value, chance, ci_low, ci_high.
     notes : list of str
         What a reader must know to read the numbers rightly.
+    fitted : list of dict
+        What was fitted on what (:class:`~braindecode_clip.evaluate.sentinel.Findings`).
+    transductive : list of str
+        Steps that see test trials, without labels.
     """
 
     rows: list[dict[str, Any]]
     pool_curve: list[dict[str, Any]]
     notes: list[str]
+    fitted: list[dict[str, Any]] = field(default_factory=list)
+    transductive: list[str] = field(default_factory=list)
 
 
 def evaluate(
@@ -55,6 +63,7 @@ def evaluate(
     *,
     rng: np.random.Generator,
     options: EvaluateConfig | None = None,
+    records_required: bool = False,
 ) -> Evaluation:
     """Score retrievals of the same predictions, and the predicted dimensions.
 
@@ -72,6 +81,8 @@ def evaluate(
     rng : Generator
         Every direction draws from a stream of its own.
     options : EvaluateConfig, optional
+    records_required : bool
+        Whether predictions without records of what was fitted on what are refused.
 
     Returns
     -------
@@ -79,11 +90,14 @@ def evaluate(
 
     Raises
     ------
+    LeakageError
+        A fitted statistic saw a test stimulus, or a test run where runs are held out.
     DataError
         Retrievals or embeddings that do not belong to the predictions.
     """
     options = options or EvaluateConfig()
     _check(retrievals, predictions, embeddings)
+    findings = check_fitted(predictions, retrievals, required=records_required)
     design = Design.of(predictions)
     gallery = str(retrievals[0].info.get("gallery", "")) if retrievals else ""
     labels = {name: predictions.info.get(name, "") for name in LABELS} | {"gallery": gallery}
@@ -98,9 +112,11 @@ def evaluate(
     notes = design_notes(retrievals, predictions, permutable=design.permutable)
     notes += [note for part in parts for note in part.notes]
     return Evaluation(
-        rows=without_nan([row for part in parts for row in part.rows]),
+        rows=findings.label(without_nan([row for part in parts for row in part.rows])),
         pool_curve=without_nan([point for part in parts for point in part.pool_curve]),
         notes=list(dict.fromkeys(notes)),
+        fitted=findings.fitted,
+        transductive=findings.transductive,
     )
 
 
