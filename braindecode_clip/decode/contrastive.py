@@ -116,8 +116,6 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         embedding and in the choice of penalty, flattening, epoch and gain.
     cross_fitted_ : bool
         Which of the two it is. Never with fewer than two groups left without a fold.
-    stopping_rows_ : ndarray (n_samples,) bool, or None
-        Rows that chose the epoch; None without epochs.
     n_features_in_ : int
 
     Notes
@@ -281,7 +279,8 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.out_of_fold_ = ridge.out_of_fold_
         self.ridge_loss_ = self.start_loss_ = self.temperature_ = float("nan")
         self.best_epoch_ = 0
-        self.stopping_rows_: np.ndarray | None = None
+        #: Rows that chose the epoch; None without epochs.
+        self.stopping_rows: np.ndarray | None = None
         self.validation_loss_: list[float] = []
 
     def _choose_start(
@@ -347,7 +346,7 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
             splits, max_epochs=self.max_epochs, patience=self.patience
         )
         self.best_epoch_ = int(np.argmin(self.validation_loss_))
-        self.stopping_rows_ = np.isin(np.arange(len(X)), np.concatenate([h for _, h in splits]))
+        self.stopping_rows = np.isin(np.arange(len(X)), np.concatenate([h for _, h in splits]))
         logger.debug("contrastive: best epoch %d", self.best_epoch_)
         if self.best_epoch_ == 0:
             return

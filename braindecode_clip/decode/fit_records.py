@@ -53,8 +53,8 @@ def fit_estimator(
     """
     estimator.fit(rows.data, targets, **how)
     # Networks tell which rows they learned from and which they stopped by.
-    trained = getattr(estimator, "trained_rows_", None)
-    stopping = getattr(estimator, "stopping_rows_", None)
+    trained = getattr(estimator, "trained_rows", None)
+    stopping = getattr(estimator, "stopping_rows", None)
     ledger.add("decoder weights", rows, trained, fold=fold)
     for statistic in FITTED_BY_KIND[kind]:
         ledger.add(statistic, rows, fold=fold)

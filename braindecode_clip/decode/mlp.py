@@ -90,8 +90,6 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         Which of the two it is. Never with fewer than two groups left without a fold.
     history_ : list of dict
         For each member the validation loss of every epoch, the best epoch and its gain.
-    trained_rows_, stopping_rows_ : ndarray (n_samples,) bool
-        Rows that any member trained on, and that any stopped by and was kept by.
     n_features_in_ : int
 
     Notes
@@ -261,7 +259,8 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         rows = Rows(inputs, targets, torch.from_numpy(labels))
         total, count = np.zeros(Y.shape), np.zeros((len(Y), 1))
         self.history_ = []
-        self.trained_rows_, self.stopping_rows_ = np.zeros((2, len(X)), dtype=bool)
+        #: Rows that any member trained on, and that any stopped by and was kept by.
+        self.trained_rows, self.stopping_rows = np.zeros((2, len(X)), dtype=bool)
         for member in range(self.n_members):
             held = part == member % (part.max() + 1)
             seed = int(rng.randint(np.iinfo(np.int32).max))
@@ -305,8 +304,8 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 input_dropout=self.input_dropout,
             ).to(name)
             kept = torch.from_numpy(~held)
-            self.trained_rows_ |= ~held
-            self.stopping_rows_ |= held
+            self.trained_rows |= ~held
+            self.stopping_rows |= held
             train = Rows(rows.inputs[kept], rows.targets[kept], rows.stimuli[kept])
             if self.repeats == "average":
                 train = averaged(train)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from braindecode_clip.artifacts import Fitted, Predictions, Records
+from braindecode_clip.artifacts import Fitted, Predictions, Records, VoxelSet
+from braindecode_clip.artifacts.records import names_of, runs_of
 
 STATISTICS = (
     ("betas", "cleaning of the run"),
@@ -27,3 +28,20 @@ def with_records(predictions: Predictions) -> Predictions:
         for stage, statistic in STATISTICS:
             items.append(Fitted(statistic, stage, "made up", str(fold), trained, groups))
     return replace(predictions, records=Records.of(items))
+
+
+def with_voxel_records(voxels: VoxelSet) -> VoxelSet:
+    """Record that the statistics of every fold saw its training rows."""
+    items = [
+        Fitted(
+            statistic,
+            stage,
+            "made up",
+            fold.name,
+            names_of(fold.train.stimulus_id),
+            runs_of(fold.train.group),
+        )
+        for fold in voxels.folds
+        for stage, statistic in STATISTICS[:3]
+    ]
+    return replace(voxels, records=Records.of(items))
