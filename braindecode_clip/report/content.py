@@ -104,6 +104,8 @@ class Inputs:
         Columns rule, job, seconds, cpu_s, max_mb; one row a benchmark file.
     provenance : list of dict
         One record for each file read.
+    fitted : DataFrame
+        What was fitted on what, of all metrics.
     """
 
     study: StudyConfig
@@ -120,3 +122,4 @@ class Inputs:
     decoding: dict[str, pd.DataFrame]
     jobs: pd.DataFrame
     provenance: list[dict[str, Any]]
+    fitted: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -102,6 +102,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         decoding=decoding,
         jobs=jobs,
         provenance=reader.records,
+        fitted=pd.DataFrame(reader.fitted),
     )
 
 
@@ -111,6 +112,7 @@ class _Reader:
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
         self.records: list[dict[str, Any]] = []
+        self.fitted: list[dict[str, Any]] = []
 
     def _try(self, read: Any, path: str | Path) -> Any:
         try:
@@ -131,6 +133,7 @@ class _Reader:
             rows += content["rows"]
             pools += [{**labels, **point} for point in content.get("pool_curve") or []]
             notes += content.get("notes") or []
+            self.fitted += content.get("fitted") or []
             self.records.append(_as_record(content.get("provenance") or {}))
         return pd.DataFrame(rows), pd.DataFrame(pools), list(dict.fromkeys(notes))
 
