@@ -82,7 +82,7 @@ def calibrated(
 def note_calibration(
     ledger: Ledger, rows: Samples, known: np.ndarray, *, method: str, fold: str
 ) -> None:
-    """Note the rows that a calibration saw; ``known`` are those with a prediction."""
+    """Note the rows that a calibration saw; ``known`` (an index) are those with a prediction."""
     if method != "none":
         # Transductive: spread and mean of all targets, for predictions that are standardised.
         ledger.add("calibration", rows, None if method == "transductive" else known, fold=fold)

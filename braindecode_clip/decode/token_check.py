@@ -49,7 +49,7 @@ class HeldOut:
 
     @property
     def known(self) -> np.ndarray:
-        """Training rows with an out-of-fold prediction; (n_samples,) bool."""
+        """Training rows with an out-of-fold prediction; (n_known,) int."""
         assert self._known is not None
         return self._known
 

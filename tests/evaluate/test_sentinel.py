@@ -18,10 +18,12 @@ from braindecode_clip.config.decoders import SECTIONS
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.config.retrieve import CandidateSetsConfig, CorrectionConfig
 from braindecode_clip.config.voxels import SplitConfig, VoxelsConfig
-from braindecode_clip.decode import combine, decode, fit, mlp
+from braindecode_clip.decode import combine, decode, fit, mlp, token_fit
+from braindecode_clip.decode.compare import compare_decoders
 from braindecode_clip.decode.fit_records import FITTED_BY_KIND
 from braindecode_clip.decode.fit_shared import decode_shared
 from braindecode_clip.decode.held_out import held_out_predictions
+from braindecode_clip.decode.token_fit import decode_tokens
 from braindecode_clip.errors import LeakageError
 from braindecode_clip.evaluate import evaluate
 from braindecode_clip.evaluate.sentinel import check_fitted
@@ -313,6 +315,31 @@ def test_leaks_into_the_fit_of_a_decoder(monkeypatch: pytest.MonkeyPatch, kind: 
     assert culprits(lambda: score(predictions)) == FIT_LEAKS[kind] | {"decoder weights"}
 
 
+TOKENS = replace(TARGETS, vectors=TARGETS.vectors.reshape(-1, 2, 3) * np.float32(np.sqrt(2)))
+
+
+@pytest.mark.parametrize("kind", ["ridge", "contrastive", "mlp"])
+def test_decoders_of_tokens(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    voxels = voxels_of(make_betas())
+    config = SECTIONS[kind](kind=kind, **({"cv": 3} | DECODERS[kind]))
+    predictions = decode_tokens(voxels, TOKENS, config=config, seed=1)[0]
+    ids = gallery_ids(predictions, TOKENS, candidates="test")
+    ranked = [retrieve(predictions, TOKENS, ids)]
+    found = check_fitted(predictions, ranked, required=True)
+    names = {row["statistic"] for row in found.fitted}
+    assert {"calibration", "decoder weights", "voxel mask"} <= names
+    assert ("coordinates of targets" in names) == (kind != "ridge")
+    assert ("early stop" in names) == (kind != "ridge")
+    real = token_fit.note_calibration
+
+    def leaky(ledger: Any, rows: Any, known: Any, **how: Any) -> None:
+        real(ledger, enlarged(rows), np.append(known, len(rows.stimulus_id)), **how)
+
+    monkeypatch.setattr(token_fit, "note_calibration", leaky)
+    predictions = decode_tokens(voxels, TOKENS, config=config, seed=1)[0]
+    assert culprits(lambda: check_fitted(predictions)) == {"calibration"}
+
+
 def test_a_leak_into_early_stop_and_checkpoint_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     leaky_estimator(monkeypatch)
 
@@ -434,6 +461,14 @@ def test_transductive_steps_are_named_and_not_refused() -> None:
     for row in result.rows:
         more = [] if row["direction"] == "none" else ["hubness statistics"]
         assert sorted(row["transductive"].split("; ")) == sorted(own + more)
+
+
+def test_compare_names_the_transductive_steps() -> None:
+    predictions, fitted = decoded(voxels_of(make_betas(), normalise="run"))
+    table = compare_decoders([fitted], score(predictions).rows)
+    steps = "cleaning of the run; z-scoring within runs"
+    assert table["transductive_steps"].tolist() == [steps]
+    assert table["transductive"].tolist() == [False]
 
 
 def test_a_tuning_without_labels_is_transductive_and_one_with_them_is_not() -> None:
