@@ -71,7 +71,6 @@ def check_fitted(
     retrievals: Sequence[Retrieval] = (),
     *,
     required: bool = False,
-    where: str = "evaluate",
 ) -> Findings:
     """Refuse predictions or ranks of which a statistic saw a test stimulus or test run.
 
@@ -82,8 +81,6 @@ def check_fitted(
         Of these predictions.
     required : bool
         Whether records that are missing are a problem too.
-    where : str
-        Heads the message.
 
     Raises
     ------
@@ -91,7 +88,10 @@ def check_fitted(
         One message with every culprit: statistic, stage, stimuli or runs, and what to do.
     """
     tested = _Tested(predictions)
-    problems = Problems(where)
+    labels = [
+        str(predictions.info.get(name, "")) for name in ("subject", "roi", "split", "decoder")
+    ]
+    problems = Problems(f"evaluate ({', '.join(filter(None, labels))})")
     if required:
         for problem in _missing(predictions, retrievals, tested):
             problems.add(problem)

@@ -161,7 +161,7 @@ def test_a_leak_ends_with_a_message(files: Path, capsys: pytest.CaptureFixture) 
     save_artifact(files / "pred.h5", leaky, RECORD)
     assert call(files) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: evaluate: 2 problems")
+    assert error.startswith("error: evaluate (01, v, s, ridge): 2 problems")
     assert (
         f"'mean' of stage `voxels` (made up, fold 'all') was fitted on 1 tested stimuli: '{tested}'"
         in error
