@@ -8,6 +8,7 @@ classes, or a tuple of them.
 
 from braindecode_clip.artifacts.gallery import Gallery
 from braindecode_clip.artifacts.matrices import Fold, Samples, VoxelSet
+from braindecode_clip.artifacts.records import Fitted, Ledger, Records
 from braindecode_clip.artifacts.responses import Betas, RunRegressors, Signals, Tuning
 from braindecode_clip.artifacts.token_rows import TokenRows
 from braindecode_clip.artifacts.vectors import Embeddings, Predictions, Retrieval
@@ -16,9 +17,12 @@ from braindecode_clip.spaces import VoxelSpace
 __all__ = [
     "Betas",
     "Embeddings",
+    "Fitted",
     "Fold",
     "Gallery",
+    "Ledger",
     "Predictions",
+    "Records",
     "Retrieval",
     "RunRegressors",
     "Samples",

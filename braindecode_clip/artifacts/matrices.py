@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
 from braindecode_clip.artifacts.fields import check_matrix
+from braindecode_clip.artifacts.records import Records
 from braindecode_clip.checks import Problems
 from braindecode_clip.errors import ArtifactError
 from braindecode_clip.spaces import VoxelSpace
@@ -108,6 +109,8 @@ class VoxelSet:
         repeats.
     table : DataFrame
         Where every trial, picture, repeat and voxel went.
+    records : Records
+        What every statistic of all folds, and of the stages before, was fitted on.
     """
 
     subject: str
@@ -120,6 +123,7 @@ class VoxelSet:
     ncsnr: np.ndarray
     noise_ceiling: np.ndarray
     table: pd.DataFrame
+    records: Records = field(default_factory=Records)
 
     def __post_init__(self) -> None:
         problems = Problems(f"VoxelSet sub-{self.subject} roi-{self.roi}")

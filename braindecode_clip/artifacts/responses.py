@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from braindecode_clip.artifacts.fields import check_columns, check_matrix
+from braindecode_clip.artifacts.records import Records
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.errors import ArtifactError
 from braindecode_clip.spaces import VoxelSpace
@@ -95,6 +96,8 @@ class Betas:
     r2 : ndarray (n_voxels,) float32 or None
         Share of the variance of the signals, nuisance apart, that the responses explain:
         1 - SS(y - sum_j x_j beta_j) / SS(y). Below 0 where they fit worse than nothing.
+    records : Records
+        What was fitted on which trials.
     """
 
     data: np.ndarray
@@ -102,6 +105,7 @@ class Betas:
     space: VoxelSpace | None = None
     info: dict[str, Any] = field(default_factory=dict)
     r2: np.ndarray | None = None
+    records: Records = field(default_factory=Records)
 
     def __post_init__(self) -> None:
         problems = Problems("Betas")
@@ -164,6 +168,8 @@ class Tuning:
         None when the signals came as bare arrays.
     info : dict
         How each choice was made.
+    records : Records
+        What each choice was made on.
     """
 
     subject: str
@@ -177,6 +183,7 @@ class Tuning:
     seen: np.ndarray
     space: VoxelSpace | None
     info: dict[str, Any]
+    records: Records = field(default_factory=Records)
 
     def __post_init__(self) -> None:
         problems = Problems(f"Tuning of sub-{self.subject}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from braindecode_clip.artifacts.fields import check_columns, check_matrix, check_unique
+from braindecode_clip.artifacts.records import Records
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.errors import ArtifactError
 
@@ -101,6 +102,8 @@ class Predictions:
         Of the embeddings that the decoder was trained on.
     info : dict
         subject, roi, split, decoder, encoder, and what the fit reported.
+    records : Records
+        What every statistic on the way from the signals was fitted on.
     """
 
     vectors: np.ndarray
@@ -112,6 +115,7 @@ class Predictions:
     unit: str
     fingerprint: dict[str, Any]
     info: dict[str, Any]
+    records: Records = field(default_factory=Records)
 
     def __post_init__(self) -> None:
         problems = Problems("Predictions")
@@ -154,6 +158,8 @@ class Retrieval:
         ordered again by tokens: rerank, with encoder, decoder, shortlist (the option),
         mean_ordered (candidates of a sample that were ordered) and true_ordered (share of the
         samples whose true one was among them).
+    records : Records
+        Those of the predictions, and what was fitted to rank the candidates.
     """
 
     direction: str
@@ -164,6 +170,7 @@ class Retrieval:
     similarity: np.ndarray
     true_index: np.ndarray
     info: dict[str, Any]
+    records: Records = field(default_factory=Records)
 
     def __post_init__(self) -> None:
         problems = Problems("Retrieval")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from braindecode_clip.artifacts import Betas, Signals, Tuning
+from braindecode_clip.artifacts import Betas, Fitted, Records, Signals, Tuning
+from braindecode_clip.artifacts.records import names_of, run_name
 from braindecode_clip.betas.apply import (
     VoxelChoices,
     apply_design,
@@ -163,8 +164,29 @@ def estimate_run(
     )
     trials = betas.trials.assign(subject=signals.subject, session=signals.session, run=signals.run)
     return replace(
-        betas, trials=trials, space=signals.space, info=betas.info | {"unit": signals.unit}
+        betas,
+        trials=trials,
+        space=signals.space,
+        info=betas.info | {"unit": signals.unit},
+        records=_records(trials, signals, tuning),
     )
+
+
+def _records(trials: pd.DataFrame, signals: Signals, tuning: Tuning | None) -> Records:
+    """Return what the estimates rest on: the run itself, and the tuning's choices."""
+    names = names_of(trials["stimulus_id" if "stimulus_id" in trials else "trial_type"])
+    own = Fitted(
+        "cleaning of the run",
+        "betas",
+        f"sub-{signals.subject}",
+        "",
+        names,
+        frozenset({run_name(signals.session, signals.run)}),
+        labels_used=False,
+        transductive=True,
+        reason="confounds, drifts and scale are of the whole run, test trials among it",
+    )
+    return Records.of((own, *(tuning.records.items if tuning is not None else ())))
 
 
 def estimate_inputs(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -111,4 +112,6 @@ def estimate_subject(
         )
         for number, (item, run) in enumerate(zip(inputs, arrays, strict=True), 1)
     ]
+    if tuning is not None:
+        betas = [replace(item, records=tuning.records) for item in betas]
     return betas, tuning

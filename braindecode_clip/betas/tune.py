@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from braindecode_clip.artifacts import RunRegressors, Tuning, VoxelSpace
+from braindecode_clip.artifacts import Ledger, Records, RunRegressors, Tuning, VoxelSpace
 from braindecode_clip.betas.crossvalidate import LeaveOneRunOut, repeated_conditions, run_columns
 from braindecode_clip.betas.noise_pool import (
     MIN_VOXELS,
@@ -31,7 +31,13 @@ from braindecode_clip.betas.noise_pool import (
     unit_gram,
 )
 from braindecode_clip.betas.penalties import choose_penalties
-from braindecode_clip.betas.tuned_run import RunToTune, TunedRun, prepare_runs, voxel_blocks
+from braindecode_clip.betas.tuned_run import (
+    RunToTune,
+    ShownTrials,
+    TunedRun,
+    prepare_runs,
+    voxel_blocks,
+)
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.errors import DataError
 from braindecode_clip.logs import get_logger, milestone
@@ -91,6 +97,9 @@ def tune_subject(
         )
     info: dict[str, Any] = {"n_runs": len(tuned), "n_runs_seen": len(fitted)}
     shown = np.unique(np.concatenate([run.labels for run in fitted]))
+    ledger = Ledger("tune", f"sub-{subject}")
+    how: dict[str, Any] = {"labels_used": use_labels, "transductive": not use_labels}
+    how["reason"] = "" if use_labels else "chosen from all runs without labels"
     if not use_labels:
         for run in fitted:
             run.labels = np.full(len(run.labels), "")
@@ -107,16 +116,19 @@ def tune_subject(
     with milestone(logger, "responses chosen") as note:
         hrf_index, r2 = choose_responses(fitted, conditions.matrices)
         note(f"{len(r2)} voxels, {int((r2 > 0).sum())} of them predicted by other runs")
+    if config.hrf == "library":
+        ledger.add("HRF choice", ShownTrials.of(fitted), **how)
     pool = noise_pool(r2, runs[0].mean, mean_share=config.tune.noise_pool_mean)
     regressors: list[np.ndarray] = []
     curve = pd.DataFrame({"n_regressors": [0], "gain": [0.0]})
     if config.noise_regressors != 0:
         with milestone(logger, "noise regressors chosen") as note:
-            regressors, curve, how = _noise_regressors(
+            regressors, curve, found = _noise_regressors(
                 tuned, conditions.matrices, hrf_index, r2, pool, config=config
             )
-            info |= how
-            note(f"{how['n_noise_regressors']} from {int(pool.sum())} voxels")
+            info |= found
+            note(f"{found['n_noise_regressors']} from {int(pool.sum())} voxels")
+        ledger.add("noise regressors", ShownTrials.of(fitted), **how)
         if regressors and config.hrf == "library":
             with milestone(logger, "responses chosen again, without the noise"):
                 hrf_index, r2 = choose_responses(fitted, conditions.matrices)
@@ -127,6 +139,15 @@ def tune_subject(
             mean_response, penalty, by = choose_penalties(fitted, hrf_index, config=config)
             info["penalties_by"] = by
             note(f"{by}, median {np.median(penalty):.3g}")
+        ledger.add("shrinkage penalty", ShownTrials.of(fitted), **how)
+    if regressors:
+        ledger.add(
+            "noise time courses",
+            ShownTrials.of(tuned, unseen=True),
+            labels_used=False,
+            transductive=True,
+            reason="components of each run's own signals, without labels",
+        )
     info["transductive"] = _transductive(config, labelled=use_labels, noise=bool(regressors))
     return Tuning(
         subject=subject,
@@ -143,6 +164,7 @@ def tune_subject(
         seen=shown,
         space=space,
         info=info,
+        records=Records.of(ledger.items),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from braindecode_clip.artifacts.records import run_name
 from braindecode_clip.betas.hrf import LIBRARY_REFERENCE
 from braindecode_clip.betas.run_inputs import RunInputs
 from braindecode_clip.config.betas import BetasConfig
@@ -50,6 +51,8 @@ class TunedRun:
         Expected response to every seen trial.
     labels, conditions : ndarray (n_seen,) str
         Stimulus ("" where it has none) and trial_type.
+    stimuli, all_stimuli : ndarray (n_seen,) and (n_trials,) str
+        Stimuli of the seen and of all trials, also where the choices may not know ``labels``.
     names : list of str
         The seen trials in messages.
     basis : ndarray (n_volumes, rank) float64
@@ -67,6 +70,7 @@ class TunedRun:
         reference = LIBRARY_REFERENCE if len(design.columns) > 1 else 0
         self.columns = design.columns[:, :, allowed, 0]
         self.labels = labels[allowed]
+        self.stimuli, self.all_stimuli = self.labels, labels
         self.conditions = trials["trial_type"].to_numpy(dtype=str)[allowed]
         self.names = [name for name, keep in zip(design.names, allowed, strict=True) if keep]
         self.basis = design.basis(reference)
@@ -94,6 +98,21 @@ class TunedRun:
         signals = (signals - signals.mean(axis=0)).astype(np.float32, copy=False)
         basis = self.basis.astype(np.float32)
         return signals - basis @ (basis.T @ signals)
+
+
+@dataclass(frozen=True)
+class ShownTrials:
+    """Trials with their stimulus and run, for the record of what saw them."""
+
+    stimulus_id: np.ndarray
+    group: np.ndarray
+
+    @classmethod
+    def of(cls, runs: Sequence[TunedRun], *, unseen: bool = False) -> ShownTrials:
+        """Take the trials that the choices see, or with ``unseen`` all."""
+        parts = [run.all_stimuli if unseen else run.stimuli for run in runs]
+        names = [run_name(run.session, run.run) for run in runs]
+        return cls(np.concatenate(parts), np.repeat(names, [len(part) for part in parts]))
 
 
 def _labels(trials: pd.DataFrame, label: str) -> np.ndarray:

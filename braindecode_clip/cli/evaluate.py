@@ -77,7 +77,13 @@ def evaluate(
         # One stream for all subjects and decoders: the same seed permutes them alike.
         rng = make_rng(seed, "evaluate")
         result = score(
-            retrievals, predicted, targets, rng=rng, options=config, categories=categories
+            retrievals,
+            predicted,
+            targets,
+            rng=rng,
+            options=config,
+            categories=categories,
+            records_required=True,
         )
         top = next((row for row in result.rows if row["metric"] == "top_1"), None)
         if top is not None:
@@ -106,6 +112,8 @@ def evaluate(
             "nulls": result.nulls,
             "notes": result.notes,
             "protocols": result.protocols,
+            "transductive": result.transductive,
+            "fitted": result.fitted,
         },
     )
     logger.info("wrote %s", out)

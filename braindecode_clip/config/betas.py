@@ -67,8 +67,8 @@ class TuneConfig(Section):
         "stimuli by the stimulus table; trials of other stimuli are modelled as nuisance in every "
         "comparison. Without a table, and where a split holds out runs or categories, nothing "
         "tells training trials apart: all trials are seen, but no label is used, and the tuning "
-        "says that it is transductive. all: all trials with their labels, which is leakage where "
-        "test trials are among them.",
+        "says that it is transductive. all: all trials with their labels; where test trials are "
+        "among them that is leakage, and `evaluate` refuses the scores.",
     )
     label: Literal["auto", "stimulus_id", "trial_type"] = Field(
         default="auto",

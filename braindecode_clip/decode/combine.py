@@ -6,12 +6,13 @@ import dataclasses
 
 import numpy as np
 
-from braindecode_clip.artifacts import Embeddings, Fold, Predictions, VoxelSet
+from braindecode_clip.artifacts import Embeddings, Fold, Ledger, Predictions, Samples, VoxelSet
 from braindecode_clip.checks import Problems
 from braindecode_clip.config.decode import EnsembleConfig
-from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration
+from braindecode_clip.decode.calibrate import apply_calibration
 from braindecode_clip.decode.ensemble import ensemble_weights
 from braindecode_clip.decode.fit import apply_decoder
+from braindecode_clip.decode.fit_records import calibrated, decoder_ledger
 from braindecode_clip.decode.fitted import (
     FittedDecoder,
     FoldDecoder,
@@ -59,8 +60,16 @@ def combine(
     # Refuses other voxels, encoders, and test stimuli that a member was trained on.
     for member in members:
         apply_decoder(member, voxels, embeddings)
+    ledger = decoder_ledger(config.name, voxels)
     folds = [
-        _combine_fold([member.folds[i] for member in members], fold, embeddings, members, config)
+        _combine_fold(
+            [member.folds[i] for member in members],
+            fold,
+            embeddings,
+            members,
+            config=config,
+            ledger=ledger,
+        )
         for i, fold in enumerate(voxels.folds)
     ]
     fitted = dataclasses.replace(
@@ -69,6 +78,7 @@ def combine(
         name=config.name,
         options=config.model_dump(mode="json"),
         folds=tuple(folds),
+        records=voxels.records.joined(*(member.records.items for member in members), ledger.items),
     )
     return apply_decoder(fitted, voxels, embeddings), fitted
 
@@ -78,7 +88,9 @@ def _combine_fold(
     fold: Fold,
     embeddings: Embeddings,
     members: list[FittedDecoder],
+    *,
     config: EnsembleConfig,
+    ledger: Ledger,
 ) -> FoldDecoder:
     train = fold.train
     targets = embeddings.vectors[embeddings.rows(train.stimulus_id)]
@@ -88,9 +100,10 @@ def _combine_fold(
             f"fold '{fold.name}': fewer than 2 training rows were held out by all members. Give "
             "the MLP `cross_fit: true`, more members, or a larger share of validation."
         )
-    weights = ensemble_weights(held, targets, stimulus_id=train.stimulus_id, method=config.method)
+    noted = {"fold": fold.name, "ledger": ledger}
+    weights = _weights(held, targets, train, method=config.method, **noted)
     mixed = np.tensordot(weights, np.stack(held), axes=1)
-    gain, offset = fit_calibration(mixed, targets, method=config.calibration)
+    gain, offset = calibrated(mixed, targets, train, method=config.calibration, **noted)
     known = ~np.isnan(mixed).any(axis=1)
     residual = np.square(targets[known] - mixed[known]).sum()
     total = np.square(targets[known] - targets[known].mean(axis=0)).sum()
@@ -127,6 +140,20 @@ def _combine_fold(
             "weights": [float(weight) for weight in weights],
         },
     )
+
+
+def _weights(
+    held: list[np.ndarray],
+    targets: np.ndarray,
+    rows: Samples,
+    *,
+    method: str,
+    fold: str,
+    ledger: Ledger,
+) -> np.ndarray:
+    known = ~np.any([np.isnan(part).any(axis=1) for part in held], axis=0)
+    ledger.add("ensemble weights", rows, known, fold=fold)
+    return ensemble_weights(held, targets, stimulus_id=rows.stimulus_id, method=method)
 
 
 def _made_by(decoder: FoldDecoder) -> str:

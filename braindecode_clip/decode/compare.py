@@ -28,9 +28,11 @@ def compare_decoders(
     -------
     DataFrame
         One row for each decoder and gallery: subject, roi, split, encoder, decoder, gallery,
-        transductive, validation_pairwise and validation_r2 (out-of-fold, mean over folds; the
-        gallery is the training stimuli; NaN for kinds that keep no out-of-fold predictions, which
-        are never chosen), validation_by (:func:`~braindecode_clip.decode.cross_fit.out_of_fold_by`;
+        transductive (the calibration of the decoder), transductive_steps (all steps on the way
+        that see test trials without labels, joined by "; "), validation_pairwise and
+        validation_r2 (out-of-fold, mean over folds; the gallery is the training stimuli; NaN for
+        kinds that keep no out-of-fold predictions, which are never chosen), validation_by
+        (:func:`~braindecode_clip.decode.cross_fit.out_of_fold_by`;
         of an ensemble those of its members, on whose predictions its weights were chosen too;
         several ways are joined by "+"; "unknown" in files of older versions, "none" without
         predictions; cross_validation scores rows that had a part in the choice of penalties,
@@ -58,7 +60,16 @@ def compare_decoders(
         ]
         for gallery in dict.fromkeys(str(row["gallery"]) for row in own):
             found = {row["metric"]: row for row in own if str(row["gallery"]) == gallery}
-            rows.append({**known, "gallery": gallery, **_test_scores(found)})
+            steps = [name for row in found.values() for name in _steps(row)]
+            steps_text = "; ".join(dict.fromkeys(steps))
+            rows.append(
+                {
+                    **known,
+                    "gallery": gallery,
+                    "transductive_steps": steps_text,
+                    **_test_scores(found),
+                }
+            )
     table = pd.DataFrame(rows)
     if not len(table):
         return table
@@ -96,6 +107,10 @@ def _test_scores(found: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         "test_top_1": number("top_1", "value"),
         "chance_top_1": number("top_1", "chance"),
     }
+
+
+def _steps(row: Mapping[str, Any]) -> list[str]:
+    return [name for name in str(row.get("transductive") or "").split("; ") if name]
 
 
 def _chosen(table: pd.DataFrame, within: list[str]) -> np.ndarray:

@@ -246,6 +246,11 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
         return self._shape.restore(X @ self.coef_ + self.intercept_)
 
+    @property
+    def stopping_rows(self) -> np.ndarray | None:
+        """Rows that chose the epoch, (n_samples,) bool; None without epochs."""
+        return self._stopping
+
     def _fit_all(
         self,
         X: np.ndarray,
@@ -279,6 +284,7 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.out_of_fold_ = ridge.out_of_fold_
         self.ridge_loss_ = self.start_loss_ = self.temperature_ = float("nan")
         self.best_epoch_ = 0
+        self._stopping: np.ndarray | None = None
         self.validation_loss_: list[float] = []
 
     def _choose_start(
@@ -344,6 +350,7 @@ class ContrastiveDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
             splits, max_epochs=self.max_epochs, patience=self.patience
         )
         self.best_epoch_ = int(np.argmin(self.validation_loss_))
+        self._stopping = np.isin(np.arange(len(X)), np.concatenate([h for _, h in splits]))
         logger.debug("contrastive: best epoch %d", self.best_epoch_)
         if self.best_epoch_ == 0:
             return

@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from braindecode_clip.artifacts import Embeddings, Fold, Predictions, VoxelSet
+from braindecode_clip.artifacts import Embeddings, Fold, Ledger, Predictions, Samples, VoxelSet
 from braindecode_clip.checks import Problems, differences, some
 from braindecode_clip.config.decoders import SingleConfig
-from braindecode_clip.decode.calibrate import apply_calibration, fit_calibration, standardise
+from braindecode_clip.decode.calibrate import apply_calibration, standardise
 from braindecode_clip.decode.cross_fit import out_of_fold_by
+from braindecode_clip.decode.fit_records import (
+    calibrated,
+    decoder_ledger,
+    fit_estimator,
+    records_of,
+)
 from braindecode_clip.decode.fitted import (
     FittedDecoder,
     FoldDecoder,
@@ -84,10 +90,9 @@ def decode(
         Stimuli without an embedding, or too few groups.
     """
     check_inputs(voxels, embeddings)
-    folds = [
-        _fit_fold(voxels, fold, embeddings, config=config, seed=seed, store=store, bands=bands)
-        for fold in voxels.folds
-    ]
+    ledger = decoder_ledger(config.name, voxels)
+    named = {"config": config, "seed": seed, "store": store, "bands": bands, "ledger": ledger}
+    folds = [_fit_fold(voxels, fold, embeddings, **named) for fold in voxels.folds]
     fitted = FittedDecoder(
         kind=config.kind,
         name=config.name,
@@ -100,6 +105,7 @@ def decode(
         fingerprint=embeddings.fingerprint,
         options=config.model_dump(mode="json"),
         folds=tuple(folds),
+        records=voxels.records.joined(ledger.items),
     )
     return apply_decoder(fitted, voxels, embeddings), fitted
 
@@ -155,6 +161,7 @@ def predictions_of(fitted: FittedDecoder, voxels: VoxelSet, vectors: Any) -> Pre
             "calibration": fitted.options["calibration"],
             "folds": [{"fold": decoder.fold, **decoder.info} for decoder in fitted.folds],
         },
+        records=records_of(fitted, voxels),
     )
 
 
@@ -269,6 +276,7 @@ def _fit_fold(
     seed: int,
     store: Store | None,
     bands: np.ndarray | None,
+    ledger: Ledger,
 ) -> FoldDecoder:
     train = fold.train
     targets = embeddings.vectors[embeddings.rows(train.stimulus_id)]
@@ -287,10 +295,10 @@ def _fit_fold(
         shown["sample_weight"] = train.n_repeats
     if config.kind not in CLOSED_FORM and store is not None:
         shown["store"] = store.part(fold.name)
-    space = _target_space(config, targets, train.stimulus_id)
-    estimator.fit(
-        train.data, targets if space is None else space.apply(targets), groups=groups, **shown
-    )
+    noted = {"fold": fold.name, "ledger": ledger}
+    space = _target_space(config, targets, train, **noted)
+    wanted = targets if space is None else space.apply(targets)
+    fit_estimator(estimator, train, wanted, kind=config.kind, groups=groups, **noted, **shown)
     held, kept = estimator.out_of_fold_, named_arrays(estimator)
     found: dict[str, Any] = {}
     if space is not None:
@@ -298,7 +306,7 @@ def _fit_fold(
         kept = (*kept, *space_arrays(space))
         n_kept = len(space.backward)
         found["target_space"] = {"n_components": n_kept, "explained": space.explained}
-    gain, offset = fit_calibration(held, targets, method=config.calibration)
+    gain, offset = calibrated(held, targets, train, method=config.calibration, **noted)
     out_of_fold = held
     if config.calibration == "transductive":
         held = standardise(held)
@@ -345,13 +353,14 @@ def make_estimator(
 
 
 def _target_space(
-    config: SingleConfig, targets: np.ndarray, stimulus_id: np.ndarray
+    config: SingleConfig, targets: np.ndarray, rows: Samples, *, fold: str, ledger: Ledger
 ) -> TargetSpace | None:
     """Fit the space that the decoder predicts in to the training rows of the fold."""
     options = config.target_space
     if options.method == "none":
         return None
-    return fit_target_space(targets, stimulus_id, **options.model_dump())
+    ledger.add("PCA of targets", rows, fold=fold)
+    return fit_target_space(targets, rows.stimulus_id, **options.model_dump())
 
 
 def _report(

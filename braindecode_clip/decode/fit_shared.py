@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from braindecode_clip.artifacts import Embeddings, Fold, Predictions, VoxelSet
+from braindecode_clip.artifacts import Embeddings, Fold, Ledger, Predictions, VoxelSet
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.config.decode import SharedConfig
 from braindecode_clip.decode.aligned import Trials
-from braindecode_clip.decode.calibrate import fit_calibration
 from braindecode_clip.decode.fit import apply_decoder, inner_groups, refuse_tokens
+from braindecode_clip.decode.fit_records import calibrated, decoder_ledger
 from braindecode_clip.decode.fitted import FittedDecoder, FoldDecoder, NamedArray
 from braindecode_clip.decode.shared import SharedDecoder, learn_space
 from braindecode_clip.errors import DataError, LeakageError
@@ -80,6 +81,8 @@ def decode_new_subject(
     check_sets(voxel_sets)
     shown = [part.stimulus_id for s in voxel_sets for f in s.folds for part in (f.train, f.test)]
     embeddings.rows(np.unique(np.concatenate(shown)))
+    ledger = decoder_ledger(config.name, voxels)
+    helping = [item for other in others for item in other.records.items]
     fitted = FittedDecoder(
         kind=config.kind,
         name=config.name,
@@ -99,10 +102,12 @@ def decode_new_subject(
                 subject=voxels.subject,
                 config=config,
                 unit=voxels.unit,
+                ledger=ledger,
             )
             for fold in voxels.folds
         ),
     )
+    fitted = replace(fitted, records=voxels.records.joined(helping, ledger.items))
     return apply_decoder(fitted, voxels, embeddings), fitted
 
 
@@ -146,6 +151,7 @@ def fit_shared_fold(
     subject: str,
     config: SharedConfig,
     unit: str,
+    ledger: Ledger,
 ) -> FoldDecoder:
     """Fit the decoder of one subject and fold; see :func:`decode_shared`.
 
@@ -186,6 +192,10 @@ def fit_shared_fold(
         )
         for subject, item in others.items()
     ]
+    for part in (fold, *others.values()):
+        ledger.add("shared space", part.train, fold=fold.name)
+        if config.alignment != "none":
+            ledger.add("alignment", part.train, fold=fold.name)
     space = learn_space(
         [item.X for item in trials],
         [item.Y for item in trials],
@@ -210,7 +220,16 @@ def fit_shared_fold(
         others=trials,
         subject=subject,
     )
-    gain, offset = fit_calibration(estimator.out_of_fold_, targets, method=config.calibration)
+    for statistic in ("decoder weights", "penalty"):
+        ledger.add(statistic, train, fold=fold.name)
+    gain, offset = calibrated(
+        estimator.out_of_fold_,
+        targets,
+        train,
+        method=config.calibration,
+        fold=fold.name,
+        ledger=ledger,
+    )
     return FoldDecoder(
         fold=fold.name,
         voxel_index=fold.voxel_index,

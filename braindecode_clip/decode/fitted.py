@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from braindecode_clip.artifacts import VoxelSpace
+from braindecode_clip.artifacts import Records, VoxelSpace
 from braindecode_clip.checks import Problems
 from braindecode_clip.config.decoders import SECTIONS
 from braindecode_clip.decode.calibrate import apply_calibration, standardise
@@ -116,6 +116,8 @@ class FittedDecoder:
         Of the embeddings that it was trained on.
     options : dict
     folds : tuple of FoldDecoder
+    records : Records
+        What every part of it, and of the voxels, was fitted on.
     """
 
     kind: str
@@ -129,6 +131,7 @@ class FittedDecoder:
     fingerprint: dict[str, Any]
     options: dict[str, Any]
     folds: tuple[FoldDecoder, ...]
+    records: Records = field(default_factory=Records)
 
     def __post_init__(self) -> None:
         problems = Problems(f"decoder '{self.name}'")

@@ -233,6 +233,16 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         self.out_of_fold_ = self._shape.restore(held_out.astype(np.float32))
         return self
 
+    @property
+    def trained_rows(self) -> np.ndarray:
+        """Rows that any member trained on; (n_samples,) bool."""
+        return self._trained
+
+    @property
+    def stopping_rows(self) -> np.ndarray:
+        """Rows that chose the epoch at which any member stopped, and its state."""
+        return self._stopping
+
     def _outer_folds(self, n_rows: int, groups: np.ndarray | None) -> list[np.ndarray]:
         cv = self.cv
         if isinstance(cv, int | np.integer):
@@ -259,6 +269,7 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
         rows = Rows(inputs, targets, torch.from_numpy(labels))
         total, count = np.zeros(Y.shape), np.zeros((len(Y), 1))
         self.history_ = []
+        self._trained, self._stopping = np.zeros((2, len(X)), dtype=bool)
         for member in range(self.n_members):
             held = part == member % (part.max() + 1)
             seed = int(rng.randint(np.iinfo(np.int32).max))
@@ -302,6 +313,8 @@ class MLPDecoder(MultiOutputMixin, RegressorMixin, BaseEstimator):
                 input_dropout=self.input_dropout,
             ).to(name)
             kept = torch.from_numpy(~held)
+            self._trained |= ~held
+            self._stopping |= held
             train = Rows(rows.inputs[kept], rows.targets[kept], rows.stimuli[kept])
             if self.repeats == "average":
                 train = averaged(train)

@@ -47,6 +47,12 @@ class HeldOut:
         self._gallery, self._own = first[kept], place[index]
         self._known: np.ndarray | None = None
 
+    @property
+    def known(self) -> np.ndarray:
+        """Training rows with an out-of-fold prediction; (n_known,) int."""
+        assert self._known is not None
+        return self._known
+
     def add(self, part: slice, held: np.ndarray, target: np.ndarray) -> None:
         """Take the predictions and the targets (n_samples, n_block) of a block of targets."""
         if self._known is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from braindecode_clip.artifacts import Embeddings, Fold, Predictions, VoxelSet
+from braindecode_clip.artifacts import Embeddings, Fold, Ledger, Predictions, VoxelSet
 from braindecode_clip.config.decode import ContrastiveConfig, MLPConfig, RidgeConfig
 from braindecode_clip.config.decoders import SingleConfig
 from braindecode_clip.decode.cross_fit import out_of_fold_by
@@ -25,6 +25,7 @@ from braindecode_clip.decode.fit import (
     make_estimator,
     predictions_of,
 )
+from braindecode_clip.decode.fit_records import decoder_ledger, fit_estimator, note_calibration
 from braindecode_clip.decode.fitted import FittedDecoder, FoldDecoder, NamedArray, named_arrays
 from braindecode_clip.decode.token_apply import (
     MakeArray,
@@ -97,9 +98,9 @@ def decode_tokens(
     embeddings.rows(np.unique(np.concatenate([part.stimulus_id for part in parts])))
     check_leakage({fold.name: fold.train.stimulus_id for fold in voxels.folds}, voxels)
     out = make_array((n_queries(voxels), *embeddings.vectors.shape[1:]), np.float32)
-    folds = []
+    folds, ledger = [], decoder_ledger(config.name, voxels)
     for rows, fold in test_rows(voxels):
-        fit = _Fit(voxels, fold, embeddings, config=config, seed=seed)
+        fit = _Fit(voxels, fold, embeddings, config=config, seed=seed, ledger=ledger)
         if isinstance(config, RidgeConfig):
             folds.append(fit.ridge(out, rows, make_weights=make_weights))
         else:
@@ -116,6 +117,7 @@ def decode_tokens(
         fingerprint=embeddings.fingerprint,
         options=config.model_dump(mode="json"),
         folds=tuple(folds),
+        records=voxels.records.joined(ledger.items),
     )
     return predictions_of(fitted, voxels, out), fitted
 
@@ -131,7 +133,9 @@ class _Fit:
         *,
         config: TokenConfig,
         seed: int,
+        ledger: Ledger,
     ) -> None:
+        self.noted = {"fold": fold.name, "ledger": ledger}
         self.fold, self.embeddings, self.config = fold, embeddings, config
         self.groups, self.n_groups = check_groups(fold, voxels.unit)
         labels = (voxels.subject, voxels.roi, voxels.split, fold.name, config.name)
@@ -147,9 +151,12 @@ class _Fit:
         shape = (train.data.shape[1], *targets.shape[1:])
         weights = make_weights(shape, np.float32) if make_weights is not None else None
         weighted = isinstance(self.config, RidgeConfig) and self.config.weight_by_repeats
-        estimator.fit(
-            train.data,
+        fit_estimator(
+            estimator,
+            train,
             _Watched(targets),
+            kind=self.config.kind,
+            **self.noted,
             groups=self.groups,
             sample_weight=train.n_repeats if weighted else None,
             coef_out=_Predicting(self.fold.test.data, out=out, rows=rows, weights=weights),
@@ -180,9 +187,13 @@ class _Fit:
             *(len(space.mix), self.n_targets, len(names)),
         )
         more = {"store": store.part(self.fold.name)} if store else {}
-        estimator.fit(
-            train.data,
+        self.noted["ledger"].add("coordinates of targets", train, fold=self.fold.name)
+        fit_estimator(
+            estimator,
+            train,
             space.coordinates[index],
+            kind=config.kind,
+            **self.noted,
             groups=self.groups,
             stimuli=train.stimulus_id,
             **more,
@@ -216,7 +227,8 @@ class _Fit:
         )
 
     def _decoder(self, arrays: tuple[NamedArray, ...], scores: dict[str, Any]) -> FoldDecoder:
-        fold = self.fold
+        fold, method = self.fold, self.config.calibration
+        note_calibration(**self.noted, rows=fold.train, known=self.held.known, method=method)
         found = {
             "n_train": len(fold.train.data),
             "n_voxels": int(self.estimator.n_features_in_),

@@ -28,6 +28,7 @@ from braindecode_clip.evaluate.power import METRICS, power_rows
 from braindecode_clip.evaluate.protocols import Replay, Replayed, replay_protocols
 from braindecode_clip.evaluate.rows import LABELS, Design, Measured, make_rows, without_nan
 from braindecode_clip.evaluate.scores import Score, identification_scores
+from braindecode_clip.evaluate.sentinel import check_fitted
 from braindecode_clip.metrics import count_better
 
 DIRECTIONS = ("brain_to_image", "image_to_brain")
@@ -45,9 +46,9 @@ class Evaluation:
         predictions reach when the labels are wrong), n and n_unit, n_resampled and resampled,
         ci_low, ci_high, ci_method, confidence, p (one-sided), n_permutations, permuted,
         ceiling, direction ("none" for scores of single dimensions), n_gallery, definition, and
-        the labels subject, roi, split, encoder, decoder, gallery. None where a number is
-        undefined; ``ceiling`` is None until an attainable score is known. ``protocol`` is
-        "gallery".
+        the labels subject, roi, split, encoder, decoder, gallery, and transductive (steps that
+        see test trials without labels, joined by "; "). None where a number is undefined;
+        ``ceiling`` is None until an attainable score is known. ``protocol`` is "gallery".
     pool_curve : list of dict
         Labels, direction, metric, k, pool_size, value, chance, ci_low, ci_high.
     notes : list of str
@@ -67,6 +68,10 @@ class Evaluation:
     nulls : list of dict
         Labels, direction, metric, permuted, and what
         :func:`braindecode_clip.evaluate.permutation.null_histogram` gives; of top-1 and pairwise.
+    fitted : list of dict
+        What was fitted on what (:class:`~braindecode_clip.evaluate.sentinel.Findings`).
+    transductive : list of str
+        Steps that see test trials, without labels.
     """
 
     rows: list[dict[str, Any]]
@@ -78,6 +83,8 @@ class Evaluation:
     dimension_rows: list[dict[str, Any]] = field(default_factory=list)
     power: list[dict[str, Any]] = field(default_factory=list)
     nulls: list[dict[str, Any]] = field(default_factory=list)
+    fitted: list[dict[str, Any]] = field(default_factory=list)
+    transductive: list[str] = field(default_factory=list)
 
 
 def evaluate(
@@ -88,6 +95,7 @@ def evaluate(
     rng: np.random.Generator,
     options: EvaluateConfig | None = None,
     categories: Mapping[str, str] | None = None,
+    records_required: bool = False,
 ) -> Evaluation:
     """Score retrievals of the same predictions, and the predicted dimensions.
 
@@ -107,6 +115,8 @@ def evaluate(
     options : EvaluateConfig, optional
     categories : mapping, optional
         Stimulus to category, for protocols and scores of categories.
+    records_required : bool
+        Whether predictions without records of what was fitted on what are refused.
 
     Returns
     -------
@@ -114,11 +124,14 @@ def evaluate(
 
     Raises
     ------
+    LeakageError
+        A fitted statistic saw a test stimulus, or a test run where runs are held out.
     DataError
         Retrievals or embeddings that do not belong to the predictions.
     """
     options = options or EvaluateConfig()
     _check(retrievals, predictions, embeddings)
+    findings = check_fitted(predictions, retrievals, required=records_required)
     design = Design.of(predictions, options)
     gallery = str(retrievals[0].info.get("gallery", "")) if retrievals else ""
     labels = {name: predictions.info.get(name, "") for name in LABELS} | {"gallery": gallery}
@@ -141,18 +154,21 @@ def evaluate(
             item, design, options=options, labels=labels, rng=stream, categories=categories
         )
     ]
+    rows = [{**row, "protocol": "gallery"} for part in parts for row in part.rows]
     notes = design_notes(retrievals, predictions, design=design)
     notes += [note for part in parts for note in part.notes] + replay.notes
     return Evaluation(
-        rows=without_nan([{**row, "protocol": "gallery"} for part in parts for row in part.rows]),
+        rows=findings.label(without_nan(rows)),
         pool_curve=without_nan([point for part in parts for point in part.pool_curve]),
         notes=list(dict.fromkeys(notes)),
-        protocols=without_nan(replay.rows),
+        protocols=findings.label(without_nan(replay.rows)),
         items=without_nan(items),
         power=without_nan([row for part in parts for row in part.power]),
         nulls=[row for part in parts for row in part.nulls],
         dimensions=parts[-1].dimensions,
         dimension_rows=without_nan(parts[-1].dimension_rows),
+        fitted=findings.fitted,
+        transductive=findings.transductive,
     )
 
 
@@ -356,4 +372,4 @@ def _score_dimensions(
     rows = make_rows(measured, resamples, drawn, design=design, options=options, labels=labels)
     table = dimension_table(scores, null, scored_index(embeddings.vectors.shape))
     counts = dimension_counts(table, n_permutations=options.n_permutations_dims)
-    return Evaluation(rows, [], notes, counts, table.to_dict("records"))
+    return Evaluation(rows, [], notes, dimensions=counts, dimension_rows=table.to_dict("records"))

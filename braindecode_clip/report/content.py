@@ -113,6 +113,8 @@ class Inputs:
         Tables "rows" and "pairs" over subjects, and "notes" (column "note"); empty without.
     protocols : DataFrame
         Rows of published protocols; empty where none was replayed.
+    fitted : DataFrame
+        What was fitted on what, of all metrics.
     """
 
     study: StudyConfig
@@ -133,3 +135,4 @@ class Inputs:
     controls: list[dict[str, Any]] = field(default_factory=list)
     group: dict[str, pd.DataFrame] = field(default_factory=dict)
     protocols: pd.DataFrame = field(default_factory=pd.DataFrame)
+    fitted: pd.DataFrame = field(default_factory=pd.DataFrame)

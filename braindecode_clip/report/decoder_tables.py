@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from braindecode_clip.report.fitted import with_steps
 from braindecode_clip.report.numbers import NOTHING, count, decimal, is_number, percent
 from braindecode_clip.report.results import metric_name
 from braindecode_clip.report.tables import Cell, Table
@@ -54,7 +55,8 @@ def comparison_table(table: pd.DataFrame) -> Table:
             " Without a validation score: decoders that keep no out-of-fold predictions, as those "
             "of several subjects together, which are never chosen."
         )
-    return Table(caption, columns, tuple(rows), n_heads=6)
+    steps = table.get("transductive_steps", [""] * len(table))
+    return with_steps(Table(caption, columns, tuple(rows), n_heads=6), steps)
 
 
 def is_optimistic(row: Mapping[str, Any]) -> bool:

@@ -24,6 +24,7 @@ from braindecode_clip.report import (
 )
 from braindecode_clip.report.content import CONDITION, Inputs
 from braindecode_clip.report.examples import Example, choose_examples, confusion
+from braindecode_clip.report.fitted import fitted_table, with_steps
 from braindecode_clip.report.group import group_topics
 from braindecode_clip.report.headline import headlines
 from braindecode_clip.report.layout import render
@@ -96,6 +97,7 @@ def build_page(inputs: Inputs) -> str:
         "flow": records.flow_table(inputs.counts) if inputs.counts else None,
         "folds": [records.fold_table(item) for item in inputs.counts if item.n_folds > 1],
         "methods": methods_text(inputs, order),
+        "fitted": fitted_table(inputs.fitted),
         "fits": records.fits_table(sections.ordered_retrievals(inputs.retrievals, order)),
         "resources": records.resources_table(inputs.jobs) if len(inputs.jobs) else None,
         "code": [
@@ -307,9 +309,9 @@ def _confusions(inputs: Inputs, order: Order) -> list[dict[str, Any]]:
 def _metric_tables(inputs: Inputs, order: Order) -> list[tables.Table]:
     rows = order.sort(inputs.metrics)
     conditions = rows[list(CONDITION)].astype(str).drop_duplicates().to_dict("records")
-    return [
-        tables.metrics_table(
-            matching(rows, **condition), order, sections.labels_text(condition, order)
-        )
-        for condition in conditions
-    ]
+    found = []
+    for condition in conditions:
+        own = order.sort(matching(rows, **condition))
+        table = tables.metrics_table(own, order, sections.labels_text(condition, order))
+        found.append(with_steps(table, own.get("transductive", [""] * len(own))))
+    return found

@@ -113,6 +113,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         controls=controls,
         group=group,
         protocols=pd.DataFrame(reader.protocols),
+        fitted=pd.DataFrame(reader.fitted),
     )
 
 
@@ -123,6 +124,7 @@ class _Reader:
         self.problems = problems
         self.records: list[dict[str, Any]] = []
         self.protocols: list[dict[str, Any]] = []
+        self.fitted: list[dict[str, Any]] = []
 
     def _try(self, read: Any, path: str | Path) -> Any:
         try:
@@ -151,6 +153,7 @@ class _Reader:
                 statistics[name] += content.get(name) or []
             if content.get("dimensions"):
                 statistics["dimensions"].append({**labels, **content["dimensions"]})
+            self.fitted += content.get("fitted") or []
             self.records.append(_as_record(content.get("provenance") or {}))
         tables = {name: pd.DataFrame(part) for name, part in statistics.items()}
         return pd.DataFrame(rows), pd.DataFrame(pools), list(dict.fromkeys(notes)), tables

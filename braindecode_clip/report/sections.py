@@ -15,6 +15,7 @@ from braindecode_clip.artifacts import Retrieval
 from braindecode_clip.report import theme
 from braindecode_clip.report.content import Inputs
 from braindecode_clip.report.figures import Dot, accuracy_figure, pool_figure, rank_figure
+from braindecode_clip.report.fitted import steps_of, with_steps
 from braindecode_clip.report.numbers import count
 from braindecode_clip.report.results import (
     BRAIN_TO_IMAGE,
@@ -96,7 +97,11 @@ def accuracy_blocks(inputs: Inputs, order: Order, studio: Studio) -> list[Block]
                 )
             )
             caption = f"{title}, {name}: values with {interval_level(part)} intervals"
-            summaries.append(summary_table(part, order, caption))
+            steps = [
+                steps_of(own.to_dict("records"))
+                for _, own in order.sort(part).groupby(["subject", "roi", "decoder"], sort=False)
+            ]
+            summaries.append(with_steps(summary_table(part, order, caption), steps))
         blocks.append(Block(title, tuple(drawings), folded=bool(blocks), tables=tuple(summaries)))
     return blocks
 

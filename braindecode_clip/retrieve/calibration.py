@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from braindecode_clip.artifacts import Embeddings, Predictions
+from braindecode_clip.artifacts import Embeddings, Ledger, Predictions
 from braindecode_clip.config.retrieve import CandidateSetsConfig
 from braindecode_clip.logs import get_logger
 from braindecode_clip.retrieve.candidate_sets import (
@@ -29,6 +29,7 @@ def add_candidate_sets(
     *,
     sets: CandidateSetsConfig,
     similarity: SimilarityKind,
+    ledger: Ledger,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Calibrate on held-out training predictions and say which candidates are in the sets.
 
@@ -43,6 +44,8 @@ def add_candidate_sets(
     embeddings : Embeddings
     sets : CandidateSetsConfig
     similarity : str
+    ledger : Ledger
+        Takes down what the thresholds were calibrated on.
 
     Returns
     -------
@@ -58,6 +61,7 @@ def add_candidate_sets(
     for fold in np.unique(folds):
         own = np.flatnonzero(training.fold.astype(str) == fold)
         own = own[one_for_each(training.stimulus_id[own])]
+        ledger.add("thresholds of candidate sets", training, own, fold=str(fold))
         true = embeddings.vectors[embeddings.rows(training.stimulus_id[own])]
         scores = pair_similarities(training.vectors[own], true, similarity=similarity)
         limit = conformal_threshold(scores, sets.coverage)

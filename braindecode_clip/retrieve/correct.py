@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from braindecode_clip.artifacts import Embeddings, Predictions
+from braindecode_clip.artifacts import Embeddings, Ledger, Predictions
 from braindecode_clip.checks import Problems, differences, some
 from braindecode_clip.config.retrieve import CorrectionConfig
 from braindecode_clip.errors import DataError, LeakageError
@@ -95,6 +95,7 @@ def correct_table(
     correction: CorrectionConfig,
     training: Predictions | None,
     similarity: SimilarityKind,
+    ledger: Ledger,
 ) -> np.ndarray:
     """Take the offsets of the candidates off a table of similarities.
 
@@ -112,6 +113,8 @@ def correct_table(
         References of "train": its predictions for pictures, the pictures of its stimuli for brain
         samples, each fold for itself.
     similarity : str
+    ledger : Ledger
+        Takes down what the offsets were estimated from.
 
     Returns
     -------
@@ -128,6 +131,13 @@ def correct_table(
             offset = hub_offsets(predictions.vectors, pictures, **settings)
         else:
             offset = hub_offsets(pictures, predictions.vectors, **settings)
+        ledger.add(
+            "hubness statistics",
+            predictions,
+            labels_used=False,
+            transductive=True,
+            reason="similarities of the whole test set, without labels",
+        )
         return (table - offset).astype(np.float32)
     assert training is not None
     result = np.empty_like(table)
@@ -135,6 +145,7 @@ def correct_table(
     for fold in np.unique(folds):
         own = training.fold.astype(str) == fold
         rows = np.flatnonzero(folds == fold)
+        ledger.add("hubness statistics", training, own, fold=str(fold))
         if direction == "brain_to_image":
             offset = hub_offsets(training.vectors[own], pictures, **settings)
             result[rows] = table[rows] - offset

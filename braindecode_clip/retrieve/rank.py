@@ -12,7 +12,14 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from braindecode_clip.artifacts import Embeddings, Gallery, Predictions, Retrieval
+from braindecode_clip.artifacts import (
+    Embeddings,
+    Gallery,
+    Ledger,
+    Predictions,
+    Records,
+    Retrieval,
+)
 from braindecode_clip.checks import Problems, differences, some
 from braindecode_clip.config.retrieve import CandidateSetsConfig, CorrectionConfig
 from braindecode_clip.errors import ConfigError, DataError
@@ -150,10 +157,18 @@ def retrieve(
             info["n_duplicates"],
             len(pool.names),
         )
+    ledger = Ledger("retrieve", f"gallery {gallery}, {direction}")
     extra: dict[str, np.ndarray] = {}
     if sets is not None and training is not None and forth:
         extra, info["candidate_sets"] = add_candidate_sets(
-            table, true_index, predictions, training, embeddings, sets=sets, similarity=similarity
+            table,
+            true_index,
+            predictions,
+            training,
+            embeddings,
+            sets=sets,
+            similarity=similarity,
+            ledger=ledger,
         )
     if rerank is not None and shown_tokens is not None:
         table, info["rerank"] = order_by_tokens(table, true_index, rerank, shown_tokens)
@@ -167,7 +182,9 @@ def retrieve(
             correction=correction,
             training=training,
             similarity=similarity,
+            ledger=ledger,
         )
+    tokens = rerank.predictions.records.items if rerank is not None and forth else ()
     return _ranked(
         predictions,
         table,
@@ -177,6 +194,7 @@ def retrieve(
         n_top=n_top,
         info=info,
         extra=extra,
+        records=predictions.records.joined(tokens, ledger.items),
     )
 
 
@@ -218,6 +236,7 @@ def _ranked(
     n_top: int,
     info: dict[str, Any],
     extra: dict[str, np.ndarray],
+    records: Records,
 ) -> Retrieval:
     stimuli = predictions.stimulus_id.astype(str)
     distractors = None
@@ -257,6 +276,7 @@ def _ranked(
         similarity=table,
         true_index=true_index,
         info=info,
+        records=records,
     )
 
 

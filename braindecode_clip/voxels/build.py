@@ -7,16 +7,23 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from braindecode_clip.artifacts import Betas, Fold, Samples, VoxelSet, VoxelSpace
+from braindecode_clip.artifacts import Betas, Fitted, Fold, Records, Samples, VoxelSet, VoxelSpace
 from braindecode_clip.config.voxels import SplitConfig, VoxelsConfig
 from braindecode_clip.errors import DataError
+from braindecode_clip.voxels.fits import (
+    carried,
+    fit_mask,
+    fit_mean,
+    fit_reliability,
+    fit_sd,
+    normalising,
+)
 from braindecode_clip.voxels.pool import Pool, pool_trials
 from braindecode_clip.voxels.reliability import (
     MIN_STIMULI,
     noise_ceiling,
     noise_ceiling_snr,
     select_reliable,
-    split_half_reliability,
 )
 from braindecode_clip.voxels.split import UNITS, TrialSplit, split_trials
 
@@ -67,11 +74,18 @@ def build_voxel_set(
     """
     pool = pool_trials(betas, mask, config=config)
     folds, rows = [], []
+    records = list(carried(betas, pool.names, pool.label))
+    source = f"sub-{pool.subject}, ROI {roi}"
+    if config.normalise != "none":
+        records.append(normalising(pool, config.normalise))
     reliability = None
     for part in split_trials(pool, split, stimuli=stimuli, pictures=pictures):
-        measured = split_half_reliability(pool.data[part.train], pool.label[part.train])
+        measured, seen = fit_reliability(pool, part.train, fold=part.name, source=source)
         reliability = measured if reliability is None else reliability
-        fold, dropped = _build_fold(pool, part, measured, config=config, scheme=split.scheme)
+        fold, dropped, fits = _build_fold(
+            pool, part, measured, seen, config=config, scheme=split.scheme
+        )
+        records += fits
         folds.append(fold)
         for name, trials in (("train", part.train), ("test", part.test)):
             rows.append(
@@ -90,6 +104,7 @@ def build_voxel_set(
         ncsnr=ncsnr,
         noise_ceiling=noise_ceiling(ncsnr, mean_inverse_n=mean_inverse_n),
         table=pd.DataFrame(rows),
+        records=Records.of(records),
     )
 
 
@@ -97,19 +112,23 @@ def _build_fold(
     pool: Pool,
     part: TrialSplit,
     reliability: np.ndarray,
+    measured_on: Fitted,
     *,
     config: VoxelsConfig,
     scheme: str,
-) -> tuple[Fold, dict[str, int]]:
-    """Average, select and scale; also count the voxels that were dropped."""
+) -> tuple[Fold, dict[str, int], list[Fitted]]:
+    """Average, select and scale; also count the voxels that were dropped, and record the fits."""
     # By run or category the repeats of a label are other pictures or other runs, which are the
     # samples of the statistics: they stay apart.
     within_run = scheme != "stimulus"
     train = _samples(pool, part.train, average=config.average_train, within_run=within_run)
     test = _samples(pool, part.test, average=config.average_test, within_run=within_run)
-    values = train.data.astype(np.float64)
-    mean, sd = values.mean(axis=0), values.std(axis=0)
-    varies = sd > 8 * np.finfo(np.float32).eps * np.abs(mean)
+    named = {"fold": part.name, "source": measured_on.source}
+    (mean, mean_fit), (sd, sd_fit) = fit_mean(train, **named), fit_sd(train, **named)
+    varies, mask_fit = fit_mask(mean, sd, [mean_fit, sd_fit])
+    fits = [mask_fit, *([mean_fit, sd_fit] if config.scale != "none" else [])]
+    if config.reliability.min is not None or config.reliability.top is not None:
+        fits.append(measured_on)
     keep = varies & _reliable(reliability, part, config=config)
     if not keep.any():
         raise DataError(
@@ -135,7 +154,7 @@ def _build_fold(
         "dropped_constant": int((~varies).sum()),
         "dropped_unreliable": int((varies & ~keep).sum()),
     }
-    return fold, dropped
+    return fold, dropped, fits
 
 
 def _reliable(reliability: np.ndarray, part: TrialSplit, *, config: VoxelsConfig) -> np.ndarray:

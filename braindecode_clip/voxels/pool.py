@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from braindecode_clip.artifacts import Betas, VoxelSpace
+from braindecode_clip.artifacts.records import run_name
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.config.voxels import VoxelsConfig
 from braindecode_clip.errors import ConfigError, DataError
@@ -35,6 +36,8 @@ class Pool:
         Trials left out by name.
     n_outside : int
         Voxels of the ROI outside the brain mask.
+    names : tuple of ndarray (n_trials,) str
+        What the events call the trials: stimulus_id, trial_type and ``voxels.label``.
     """
 
     data: np.ndarray
@@ -45,6 +48,7 @@ class Pool:
     subject: str
     n_excluded: int
     n_outside: int
+    names: tuple[np.ndarray, ...]
 
 
 def pool_trials(betas: Sequence[Betas], mask: VoxelSpace, *, config: VoxelsConfig) -> Pool:
@@ -90,6 +94,10 @@ def pool_trials(betas: Sequence[Betas], mask: VoxelSpace, *, config: VoxelsConfi
         subject=subject,
         n_excluded=int((~keep).sum()),
         n_outside=n_outside,
+        names=tuple(
+            _text(table, column)[keep]
+            for column in dict.fromkeys(("stimulus_id", "trial_type", config.label))
+        ),
     )
 
 
@@ -102,7 +110,7 @@ class _Run:
 
     @property
     def name(self) -> str:
-        return f"ses-{self.session}_run-{self.run}" if self.session else f"run-{self.run}"
+        return run_name(self.session, self.run)
 
 
 def _name_run(betas: Betas, position: int) -> _Run:

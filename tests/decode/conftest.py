@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from fitted_records import with_voxel_records
 
 from braindecode_clip.artifacts import Embeddings, Fold, Samples, VoxelSet, VoxelSpace
 
@@ -64,7 +65,7 @@ def make_set(folds, *, unit="stimulus", n_voxels):
         shape=np.array([n_voxels, 2, 1]),
         ijk=np.stack([index, 0 * index, 0 * index], axis=1).astype(np.int32),
     )
-    return VoxelSet(
+    voxels = VoxelSet(
         subject="01",
         roi="visual",
         split="toy",
@@ -87,6 +88,7 @@ def make_set(folds, *, unit="stimulus", n_voxels):
         noise_ceiling=np.full(n_voxels, np.nan, np.float32),
         table=pd.DataFrame({"fold": [name for name, _, _ in folds]}),
     )
+    return with_voxel_records(voxels)
 
 
 def rank_of_true(predicted, gallery):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from fitted_records import with_records
 
 from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
 from braindecode_clip.retrieve import gallery_ids, retrieve
@@ -70,6 +71,7 @@ def make_case() -> Callable[..., Case]:
             fingerprint={"model": "tiny"},
             info={"subject": "01", "roi": "v", "split": "s", "encoder": "e", "decoder": "ridge"},
         )
+        predictions = with_records(predictions)
         embeddings = Embeddings(ids, vectors.astype(np.float32), "image", {"model": "tiny"})
         chosen = gallery_ids(predictions, embeddings, candidates=candidates)
         ranked = [

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import pytest
 
+from braindecode_clip.artifacts import Predictions, Records
 from braindecode_clip.cli.main import main
 from braindecode_clip.constants import SCHEMA_VERSION
-from braindecode_clip.io.hdf5 import save_artifact
+from braindecode_clip.io.hdf5 import load_artifact, save_artifact
 from braindecode_clip.io.tables import read_tsv
 from braindecode_clip.provenance import Provenance
 
@@ -23,7 +25,7 @@ FAST = "{n_bootstrap: 200, n_permutations: 99, n_permutations_dims: 99, pool_siz
 @pytest.fixture
 def files(make_case: Callable, tmp_path: Path) -> Path:
     """Return a folder with everything that ``evaluate`` reads."""
-    case = make_case(9, signal=0.8)
+    case = make_case(9, signal=0.8, n_embedded=13)
     other = replace(case.embeddings, fingerprint={"model": "other"})
     for name, artefact in {
         "pred": case.predictions,
@@ -70,8 +72,11 @@ def test_writes_json_and_table(files: Path) -> None:
         "nulls",
         "notes",
         "protocols",
+        "transductive",
+        "fitted",
     ]
     assert {row["metric"] for row in content["power"]} == {"top_1", "pairwise"}
+    assert {item["overlap"] for item in content["fitted"]} == {0}
     assert content["schema_version"] == SCHEMA_VERSION
     assert content["provenance"]["seed"] == 7
     assert set(content["provenance"]["inputs"]) == {"forth.h5", "back.h5", "pred.h5", "emb.h5"}
@@ -159,3 +164,62 @@ def test_categories_come_from_the_stimuli_table(files: Path) -> None:
 def test_an_unknown_protocol_is_named(files: Path, capsys: pytest.CaptureFixture) -> None:
     assert call(files, options="{protocols: [mindeye]}") == 1
     assert "mindeye-300" in capsys.readouterr().err
+
+
+def edited(path: Path, edit: Callable[[h5py.File], None]) -> None:
+    with h5py.File(path, "r+") as file:
+        edit(file)
+
+
+@pytest.mark.parametrize("what", ["bits", "names", "flag"])
+def test_records_that_were_changed_by_hand(
+    files: Path, capsys: pytest.CaptureFixture, what: str
+) -> None:
+    def edit(file: h5py.File) -> None:
+        columns = json.loads(file["records/table"].attrs["columns"])
+        column = f"records/table/column_{columns.index('transductive'):03d}"
+        if what == "bits":
+            file["records/sets"][0, 0] ^= 128
+        elif what == "names":
+            file["records/names"][0] = "another"
+        else:
+            file[column][...] = ~file[column][...]
+
+    edited(files / "pred.h5", edit)
+    assert call(files) == 1
+    error = capsys.readouterr().err
+    assert "pred.h5: the records of what was fitted were changed" in error
+    assert "Re-run the stage that wrote the file" in error
+    assert "Traceback" not in error
+    assert not (files / "metrics.json").exists()
+
+
+def test_files_of_an_older_version(files: Path, capsys: pytest.CaptureFixture) -> None:
+    edited(files / "pred.h5", lambda file: file.__delitem__("records"))
+    assert call(files) == 1
+    error = capsys.readouterr().err
+    for stage in ("betas", "voxels", "decode"):
+        assert f"re-run `{stage}`" in error
+    assert "Traceback" not in error
+
+
+def test_a_leak_ends_with_a_message(files: Path, capsys: pytest.CaptureFixture) -> None:
+    predictions = load_artifact(files / "pred.h5", Predictions)
+    tested = str(predictions.stimulus_id[3])
+    items = [
+        replace(item, stimuli=item.stimuli | {tested}) if item.statistic in culprits else item
+        for culprits in [("mean", "calibration")]
+        for item in predictions.records.items
+    ]
+    leaky = replace(predictions, records=Records.of(items))
+    save_artifact(files / "pred.h5", leaky, RECORD)
+    assert call(files) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: evaluate (01, v, s, ridge): 2 problems")
+    assert (
+        f"'mean' of stage `voxels` (made up, fold 'all') was fitted on 1 tested stimuli: '{tested}'"
+        in error
+    )
+    assert "'calibration' of stage `decode`" in error
+    assert "Traceback" not in error
+    assert not (files / "metrics.json").exists()

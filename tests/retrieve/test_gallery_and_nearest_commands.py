@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from fitted_records import with_voxel_records
 from PIL import Image
 
 from braindecode_clip.artifacts import (
@@ -63,7 +64,7 @@ def voxel_set(vectors: np.ndarray, ids: np.ndarray, *, n_test: int) -> VoxelSet:
     )
     ijk = np.stack([index, 0 * index, 0 * index], axis=1).astype(np.int32)
     nothing = np.full(60, np.nan, np.float32)
-    return VoxelSet(
+    voxels = VoxelSet(
         subject="01",
         roi="visual",
         split="s",
@@ -75,6 +76,7 @@ def voxel_set(vectors: np.ndarray, ids: np.ndarray, *, n_test: int) -> VoxelSet:
         noise_ceiling=nothing,
         table=pd.DataFrame({"fold": ["all"]}),
     )
+    return with_voxel_records(voxels)
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
+import h5py
 import pytest
 
+from braindecode_clip.cli.main import main
 from braindecode_clip.io.hdf5 import read_provenance
 from braindecode_clip.io.tables import read_tsv
 
@@ -57,6 +60,39 @@ def test_it_ends_with_a_report_and_metrics(finished: Path) -> None:
         top_1 = next(r for r in rows if r["metric"] == "top_1")
         assert top_1["n"] == 10 and top_1["chance"] == pytest.approx(0.1)
         assert 0 <= top_1["ci_low"] <= top_1["value"] <= top_1["ci_high"] <= 1
+
+
+def test_scores_come_with_what_was_fitted_on_what(finished: Path) -> None:
+    for path in finished.glob("evaluate/sub-01/*_metrics.json"):
+        content = json.loads(path.read_text())
+        fitted = content["fitted"]
+        assert {"tune", "betas", "voxels", "decode"} == {item["stage"] for item in fitted}
+        seen = {item["n_stimuli"] for item in fitted if not item["transductive"]}
+        assert max(seen) <= 60
+        assert {item["overlap"] for item in fitted if not item["transductive"]} == {0}
+        assert "cleaning of the run" in content["transductive"]
+        assert all("cleaning of the run" in row["transductive"] for row in content["rows"])
+
+
+def test_a_record_that_was_changed_is_refused(finished: Path, tmp_path: Path, capsys) -> None:
+    (retrieval,) = finished.glob("retrieve/sub-01/*dec-ridge*_retrieval.h5")
+    (source,) = finished.glob("decode/sub-01/*dec-ridge*_predictions.h5")
+    (embeddings,) = finished.glob("embed/*_embeddings.h5")
+    predictions = shutil.copy(source, tmp_path / "predictions.h5")
+    flags = {"--retrieval": retrieval, "--predictions": predictions, "--embeddings": embeddings}
+    command = ["evaluate", *(f"{name}={path}" for name, path in flags.items()), "--seed=1"]
+    command += [f"--out={tmp_path / 'metrics.json'}", "--options={n_permutations: 99}"]
+    assert main(command) == 0
+    (tmp_path / "metrics.json").unlink()
+    with h5py.File(predictions, "r+") as file:
+        bits = file["records/sets"][...]
+        file["records/sets"][...] = ~bits
+    capsys.readouterr()
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "changed after they were written" in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "metrics.json").exists()
 
 
 def test_every_artefact_says_where_it_comes_from(finished: Path) -> None:
