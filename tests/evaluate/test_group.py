@@ -216,6 +216,36 @@ def test_pairs_are_differences_on_the_same_samples(study: Study, found: GroupRes
     assert (overall["ci_low"], overall["ci_high"]) == pytest.approx((low, high))
 
 
+def test_p_of_a_pair_over_subjects_exchanges_shared_pictures_alike(
+    study: Study, found: GroupResult
+) -> None:
+    signs = draw_exchanges(12, FAST.n_permutations, make_rng(3, "group", "exchanges")).signs
+    names = exchange_for(study).item_of
+    for within in ("early", "higher"):
+        observed, null = [], np.zeros(len(signs))
+        for subject in names:
+            ridge, mlp = (
+                1 / study[subject, within, d, "brain_to_image"].queries["rank"].to_numpy()
+                for d in ("ridge", "mlp")
+            )
+            shown = study[subject, within, "mlp", "brain_to_image"].queries["stimulus_id"]
+            place = np.unique(shown, return_inverse=True)[1]
+            observed.append(np.mean(ridge - mlp))
+            for b, row in enumerate(signs):
+                null[b] += np.mean(row[place] * (ridge - mlp)) / len(names)
+        (row,) = pick(
+            found.pairs,
+            level="group",
+            compared="decoders",
+            within=within,
+            direction="brain_to_image",
+            metric="mean_reciprocal_rank",
+        )
+        hits = (np.abs(null) >= abs(np.mean(observed)) - 1e-12).sum()
+        assert row["p"] == pytest.approx((1 + hits) / (1 + len(signs)))
+        assert row["n_exchanges"] == 199 and not row["all_exchanges"]
+
+
 def test_q_is_of_all_pairs_of_a_subject(found: GroupResult) -> None:
     rows = pick(found.pairs, subject="02", direction="image_to_brain", metric="top_1")
     p = np.array([row["p"] for row in rows])
