@@ -17,7 +17,7 @@ from braindecode_clip.errors import ConfigError, DataError
 from braindecode_clip.evaluate import evaluate
 from braindecode_clip.evaluate.group import GroupResult, group
 from braindecode_clip.evaluate.group_labels import Exchange, exchange_of
-from braindecode_clip.evaluate.group_rows import mean_interval, two_level
+from braindecode_clip.evaluate.group_rows import _above, mean_interval, two_level
 from braindecode_clip.evaluate.paired import draw_exchanges, exchanged_means
 from braindecode_clip.seeds import make_rng
 
@@ -164,6 +164,17 @@ def test_group_means_have_students_intervals(found: GroupResult) -> None:
         kept = [r["subject"] for r in own if r["p_corrected"] <= 0.05]
         assert row["subjects_above_corrected"] == " ".join(kept)
         assert row["prevalence_low"] <= row["prevalence"] <= row["prevalence_high"]
+
+
+def test_who_is_above_chance_by_p_and_by_corrected_p() -> None:
+    p = {"01": (0.01, 0.04), "02": (0.05, 0.2), "03": (0.06, 0.3)}
+    rows = [{"subject": s, "p": own, "p_corrected": kept} for s, (own, kept) in p.items()]
+    found = _above(rows, 0.05)
+    assert (found["subjects_above"], found["n_above"]) == ("01 02", 2)
+    assert (found["subjects_above_corrected"], found["n_above_corrected"]) == ("01", 1)
+    assert found["share_above_corrected"] == pytest.approx(1 / 3)
+    # Prevalence rests on the uncorrected ones, whose level is known.
+    assert found["prevalence"] == pytest.approx((2 / 3 - 0.05) / 0.95)
 
 
 def test_notes_say_what_few_subjects_mean(found: GroupResult, make_study: Callable) -> None:
