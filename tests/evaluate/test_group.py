@@ -380,6 +380,17 @@ def test_intervals_over_subjects_by_their_number() -> None:
     )
 
 
+@pytest.mark.parametrize("limits", [(0, 1), (-1, 1), (-9, 9)])
+def test_intervals_end_at_the_limits_of_the_score(limits: tuple[float, float]) -> None:
+    names, runs = np.array(list("ab")), np.full(2, "x")
+    exchange = exchange_of({"1": (names, runs), "2": (names, runs)}, "stimulus")
+    values = [np.full(2, 0.3), np.full(2, 0.7)]
+    found = mean_interval(values, exchange, ["1", "2"], options=FAST, limits=limits, seed=0)
+    low, high = stats.t.interval(0.95, 1, 0.5, 0.2)
+    expected = (max(low, limits[0]), min(high, limits[1]))
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
