@@ -17,7 +17,7 @@ from braindecode_clip.errors import ConfigError, DataError
 from braindecode_clip.evaluate import evaluate
 from braindecode_clip.evaluate.group import GroupResult, group
 from braindecode_clip.evaluate.group_labels import Exchange, exchange_of
-from braindecode_clip.evaluate.group_rows import mean_interval, two_level
+from braindecode_clip.evaluate.group_rows import _above, mean_interval, two_level
 from braindecode_clip.evaluate.paired import draw_exchanges, exchanged_means
 from braindecode_clip.seeds import make_rng
 
@@ -166,6 +166,17 @@ def test_group_means_have_students_intervals(found: GroupResult) -> None:
         assert row["prevalence_low"] <= row["prevalence"] <= row["prevalence_high"]
 
 
+def test_who_is_above_chance_by_p_and_by_corrected_p() -> None:
+    p = {"01": (0.01, 0.04), "02": (0.05, 0.2), "03": (0.06, 0.3)}
+    rows = [{"subject": s, "p": own, "p_corrected": kept} for s, (own, kept) in p.items()]
+    found = _above(rows, 0.05)
+    assert (found["subjects_above"], found["n_above"]) == ("01 02", 2)
+    assert (found["subjects_above_corrected"], found["n_above_corrected"]) == ("01", 1)
+    assert found["share_above_corrected"] == pytest.approx(1 / 3)
+    # Prevalence rests on the uncorrected ones, whose level is known.
+    assert found["prevalence"] == pytest.approx((2 / 3 - 0.05) / 0.95)
+
+
 def test_notes_say_what_few_subjects_mean(found: GroupResult, make_study: Callable) -> None:
     assert any("Student's t with 2 degrees" in note for note in found.notes)
     assert any("one strong subject can reject it" in note for note in found.notes)
@@ -214,6 +225,36 @@ def test_pairs_are_differences_on_the_same_samples(study: Study, found: GroupRes
     assert overall["difference"] == pytest.approx(np.mean(own))
     low, high = stats.t.interval(0.95, 2, np.mean(own), stats.sem(own))
     assert (overall["ci_low"], overall["ci_high"]) == pytest.approx((low, high))
+
+
+def test_p_of_a_pair_over_subjects_exchanges_shared_pictures_alike(
+    study: Study, found: GroupResult
+) -> None:
+    signs = draw_exchanges(12, FAST.n_permutations, make_rng(3, "group", "exchanges")).signs
+    names = exchange_for(study).item_of
+    for within in ("early", "higher"):
+        observed, null = [], np.zeros(len(signs))
+        for subject in names:
+            ridge, mlp = (
+                1 / study[subject, within, d, "brain_to_image"].queries["rank"].to_numpy()
+                for d in ("ridge", "mlp")
+            )
+            shown = study[subject, within, "mlp", "brain_to_image"].queries["stimulus_id"]
+            place = np.unique(shown, return_inverse=True)[1]
+            observed.append(np.mean(ridge - mlp))
+            for b, row in enumerate(signs):
+                null[b] += np.mean(row[place] * (ridge - mlp)) / len(names)
+        (row,) = pick(
+            found.pairs,
+            level="group",
+            compared="decoders",
+            within=within,
+            direction="brain_to_image",
+            metric="mean_reciprocal_rank",
+        )
+        hits = (np.abs(null) >= abs(np.mean(observed)) - 1e-12).sum()
+        assert row["p"] == pytest.approx((1 + hits) / (1 + len(signs)))
+        assert row["n_exchanges"] == 199 and not row["all_exchanges"]
 
 
 def test_q_is_of_all_pairs_of_a_subject(found: GroupResult) -> None:
@@ -337,6 +378,17 @@ def test_intervals_over_subjects_by_their_number() -> None:
     assert wide["ci_high"] - wide["ci_low"] > (
         seen[9, "subjects"]["ci_high"] - seen[9, "subjects"]["ci_low"]
     )
+
+
+@pytest.mark.parametrize("limits", [(0, 1), (-1, 1), (-9, 9)])
+def test_intervals_end_at_the_limits_of_the_score(limits: tuple[float, float]) -> None:
+    names, runs = np.array(list("ab")), np.full(2, "x")
+    exchange = exchange_of({"1": (names, runs), "2": (names, runs)}, "stimulus")
+    values = [np.full(2, 0.3), np.full(2, 0.7)]
+    found = mean_interval(values, exchange, ["1", "2"], options=FAST, limits=limits, seed=0)
+    low, high = stats.t.interval(0.95, 1, 0.5, 0.2)
+    expected = (max(low, limits[0]), min(high, limits[1]))
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
