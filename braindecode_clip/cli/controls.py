@@ -15,6 +15,8 @@ TOKENS = (
     "Run them on pooled targets of the same encoder."
 )
 
+CLUSTERED = "clusters of the held-out-cluster score are made of test pictures' embeddings too"
+
 
 def controls(
     voxels: Annotated[Path, typer.Option(help="Voxels of a subject and ROI, from `voxels`.")],
@@ -92,6 +94,7 @@ def controls(
         seed=seed,
     )
     rows = [{**labels, **row} for row in found.rows]
+    measured = {row["control"] for row in found.rows}
     if out_table is not None:
         write_tsv(out_table, pd.DataFrame(rows, columns=None if rows else [*labels, "control"]))
     write_json(
@@ -101,6 +104,7 @@ def controls(
             "provenance": asdict(provenance),
             **labels,
             "unit": samples.unit,
+            "transductive": [CLUSTERED] if "held_out_cluster" in measured else [],
             "rows": rows,
             "overlap": found.overlap,
             "spectra": found.spectra,

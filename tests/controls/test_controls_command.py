@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from braindecode_clip.cli.main import main
 from braindecode_clip.config.study import parse_study
 from braindecode_clip.io.hdf5 import save_artifact
 from braindecode_clip.io.tables import read_json, read_tsv
-from braindecode_clip.provenance import make_provenance
+from braindecode_clip.provenance import Provenance, make_provenance
 from braindecode_clip.report.controls import n_suspicious, suspicions
 from braindecode_clip.report.inputs import _Reader
 from braindecode_clip.report.sections import Studio
@@ -24,10 +25,16 @@ from braindecode_clip.report.sections import Studio
 OPTIONS = "{n_clusters: 6, n_matched: 1, n_shuffles: 2, n_bootstrap: 200}"
 
 
+@functools.cache
+def record_of(stage: str) -> Provenance:
+    """Return a provenance; digesting the code of a stage takes a while."""
+    return make_provenance(stage, options={}, inputs=[])
+
+
 def write(folder: Path, voxels, embeddings) -> dict[str, str]:
     predictions, fitted = predicted(voxels, embeddings)
     parts = {"voxels": voxels, "embeddings": embeddings, "predictions": predictions}
-    record = make_provenance("decode", options={}, inputs=[])
+    record = record_of("decode")
     paths = {}
     for name, artefact in {**parts, "decoder": fitted}.items():
         path = folder / f"{name}.h5"
@@ -66,6 +73,7 @@ def test_the_files_hold_the_same_rows_and_the_labels(written):
     whats = [(item["what"], item["decoder"]) for item in content["spectra"]]
     assert ("training predictions", "ridge") in whats and ("training targets", None) in whats
     assert "NaN" not in out.read_text()
+    assert len(content["transductive"]) == 1
 
 
 def test_the_same_command_writes_the_same_numbers(written, tmp_path):
@@ -79,12 +87,10 @@ def test_tokens_are_answered_with_a_reason(tmp_path, clustered):
     paths = write(tmp_path, voxels, embeddings)
     tokens = np.repeat(embeddings.vectors[:, None], 3, axis=1)
     several = replace(embeddings, vectors=tokens)
-    save_artifact(
-        Path(paths["embeddings"]), several, make_provenance("embed", options={}, inputs=[])
-    )
+    save_artifact(Path(paths["embeddings"]), several, record_of("embed"))
     assert main(arguments(paths, tmp_path / "out.json")) == 0
     content = read_json(tmp_path / "out.json")
-    assert content["rows"] == [] and len(content["verdicts"]) == 6
+    assert content["rows"] == content["transductive"] == [] and len(content["verdicts"]) == 6
     assert {item["level"] for item in content["verdicts"]} == {"not applicable"}
     assert "tokens" in content["verdicts"][0]["sentence"]
 
@@ -96,9 +102,7 @@ def test_bad_input_ends_with_one_message_and_writes_nothing(tmp_path, clustered,
     # Another encoder's embeddings of the same pictures.
     _, embeddings = clustered
     other = Embeddings(embeddings.ids, embeddings.vectors, "image", {"name": "another"})
-    save_artifact(
-        Path(foreign["embeddings"]), other, make_provenance("embed", options={}, inputs=[])
-    )
+    save_artifact(Path(foreign["embeddings"]), other, record_of("embed"))
     out = tmp_path / "out.json"
     cases = [
         ({**paths, "embeddings": foreign["embeddings"]}, OPTIONS, "another encoder"),
