@@ -21,7 +21,7 @@ from braindecode_clip.evaluate.protocols.presets import Measure
 from braindecode_clip.evaluate.protocols.rounds import Replayed, Round, make_rounds
 from braindecode_clip.evaluate.rows import Measured, make_rows
 
-#: As published; their mean is reported beside the expectation.
+#: As MindEye draws; the others are given as many, so that the columns compare.
 N_DRAWS = 30
 #: Codes looked up at a time: 2**18 int32 (1 MiB) stay in a core's cache.
 CHUNK_NUMBERS = 2**18
