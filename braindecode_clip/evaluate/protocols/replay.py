@@ -88,9 +88,7 @@ def _rows(
     streams: tuple[np.random.Generator, ...],
 ) -> list[dict[str, Any]]:
     boot_rng, null_rng, draw_rng = streams
-    scores = [
-        round_.cells[m.similarity, m.direction].scores(m.hit) for m in round_.measures
-    ]  # of codes
+    scores = [round_.cells[m.similarity, m.direction].scores(m.hit) for m in round_.measures]
     values = np.stack(
         [
             score[round_.cells[m.similarity, m.direction].true_codes(round_.design.labels)]
