@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations, permutations
 
 import numpy as np
 import pytest
 
-from braindecode_clip.artifacts import Embeddings, Predictions
+from braindecode_clip.artifacts import Embeddings, Predictions, TokenRows
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.errors import DataError
 from braindecode_clip.evaluate.protocols import Replay, Replayed, presets, replay_protocols
@@ -329,3 +330,24 @@ def test_the_same_seed_gives_the_same_rows() -> None:
 
 def presets_all() -> tuple[str, ...]:
     return EvaluateConfig().protocols
+
+
+def test_tokens_are_compared_end_to_end_and_stay_in_their_file() -> None:
+    flat = make_test("random", n_dims=6)
+    p, e = flat.predictions, flat.embeddings
+    predicted = TokenRows(p.vectors.reshape(-1, 3, 2))
+    stored = TokenRows(np.sqrt(3) * e.vectors.reshape(-1, 3, 2))
+    tokens = Replayed(replace(p, vectors=predicted), replace(e, vectors=stored), flat.categories)
+    names = ("full-pool", "kamitani-pairwise", "brainflora-kway")
+    expected, found = replay(flat, *names), replay(tokens, *names, "god-category", "haxby-nway")
+    assert [row["value"] for row in found.rows] == [row["value"] for row in expected.rows]
+    assert "god-category (the targets are tokens" in found.notes[-1]
+    twice = np.concatenate([np.arange(9), [0]])
+    repeated = replace(
+        p,
+        vectors=predicted[twice],
+        **{key: getattr(p, key)[twice] for key in ("stimulus_id", "group", "fold", "n_repeats")},
+    )
+    found = replay(Replayed(repeated, tokens.embeddings, {}), "full-pool")
+    assert not found.rows
+    assert "set `retrieve.average_predictions`" in found.notes[-1]

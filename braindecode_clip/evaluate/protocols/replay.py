@@ -21,7 +21,7 @@ from braindecode_clip.evaluate.protocols.presets import Measure
 from braindecode_clip.evaluate.protocols.rounds import Replayed, Round, make_rounds
 from braindecode_clip.evaluate.rows import Measured, make_rows
 
-#: As published; their mean is reported beside the expectation.
+#: As MindEye draws; the others are given as many, so that the columns compare.
 N_DRAWS = 30
 #: Codes looked up at a time: 2**18 int32 (1 MiB) stay in a core's cache.
 CHUNK_NUMBERS = 2**18
@@ -88,9 +88,7 @@ def _rows(
     streams: tuple[np.random.Generator, ...],
 ) -> list[dict[str, Any]]:
     boot_rng, null_rng, draw_rng = streams
-    scores = [
-        round_.cells[m.similarity, m.direction].scores(m.hit) for m in round_.measures
-    ]  # of codes
+    scores = [round_.cells[m.similarity, m.direction].scores(m.hit) for m in round_.measures]
     values = np.stack(
         [
             score[round_.cells[m.similarity, m.direction].true_codes(round_.design.labels)]
