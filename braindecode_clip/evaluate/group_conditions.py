@@ -98,7 +98,7 @@ def measure(
     scores = [
         score
         for score in identification_scores(options.top_k, others)
-        if score.is_mean and score.sign == 1
+        if score.is_mean and score.sign == 1 and score.name != "percentile_rank"
     ]
     null = None
     if exchange.permutable(subject):
