@@ -62,7 +62,8 @@ class EvaluateConfig(Section):
         default=1.5,
         gt=1.0,
         description="Smallest top-1 accuracy of interest, as a multiple of chance (of what "
-        "permuted labels reach, where runs are held out); power and the sufficient number of pictures are told for it. Default 1.5.",
+        "permuted labels reach, where runs are held out); power and the sufficient number "
+        "of pictures are told for it. Default 1.5.",
     )
     effect_pairwise: float = Field(
         default=0.05,

@@ -250,7 +250,8 @@ def power_rows(
         # Permuted labels of a good decoder score worse than guesses; a weak one's are guesses.
         guess = score.per_query(guessed, others).astype(np.float64) if whole else values
         weak = Source.of(guess, clusters)
-        wanted = effect_of_interest(score.name, weak.mean, options)
+        chance = score.chance(others) if whole else weak.mean
+        wanted = effect_of_interest(score.name, chance, options)
         perfect = mixed(guess, wanted, units, null_mean=weak.mean, rng=rng)
         row: dict[str, Any] = {
             "metric": score.name,
@@ -275,8 +276,8 @@ def power_rows(
     return rows
 
 
-def effect_of_interest(metric: str, null_mean: float, options: EvaluateConfig) -> float:
+def effect_of_interest(metric: str, chance: float, options: EvaluateConfig) -> float:
     """Return the smallest score of interest, at most 1."""
     if metric == "top_1":
-        return min(1.0, options.effect_top_1 * null_mean)
-    return min(1.0, null_mean + options.effect_pairwise)
+        return min(1.0, options.effect_top_1 * chance)
+    return min(1.0, chance + options.effect_pairwise)
