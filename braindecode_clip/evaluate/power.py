@@ -134,7 +134,8 @@ def mixed(
     rng : Generator
     """
     share = (effect - null_mean) / max(1 - null_mean, 1e-12)
-    perfect = rng.random((len(null), int(units.max()) + 1)) < share
+    n_units = len(null) * (int(units.max()) + 1)
+    perfect = (rng.permutation(n_units) < share * n_units).reshape(len(null), -1)
     return np.where(perfect[:, units], 1.0, null)
 
 
@@ -236,7 +237,9 @@ def power_rows(
     n_strata = len(np.unique(how.strata)) if whole else 0
     others = np.broadcast_to(seen[1], (1, moved.shape[1]))[0]
     # Repeats of a picture guess alike, which asks for more pictures, not fewer.
-    share = rng.random((N_NULL, len(how.strata)))[:, design.labels]
+    # Every place of the gallery comes equally often: chance must be exact where it is small.
+    places = rng.permutation(N_NULL * len(how.strata)) + 0.5
+    share = (places / len(places)).reshape(N_NULL, -1)[:, design.labels]
     guessed = np.floor(share * (others + 1)) + 1
     n = int(clusters.max()) + 1
     sizes = study_sizes(n)

@@ -147,13 +147,13 @@ def test_effect_of_interest_does_not_depend_on_how_good_the_decoder_is(
     for weak, strong in zip(*found, strict=True):
         assert strong["value"] > weak["value"] + 0.1
         assert strong["effect"] == pytest.approx(weak["effect"], rel=0.02)
-        assert strong["effect_n_sufficient"] == pytest.approx(weak["effect_n_sufficient"], rel=0.1)
+        assert strong["effect_n_sufficient"] == pytest.approx(weak["effect_n_sufficient"], rel=0.2)
     # (1.645 sqrt(p) + .842 sqrt(1.5 p))² / (p / 2)² pictures for shares p = 1 / 40 and 1.5 p.
     top, pairwise = found[0]
     share = 1 / 40
     root = 1.645 * (share * (1 - share)) ** 0.5 + 0.842 * (1.5 * share * (1 - 1.5 * share)) ** 0.5
-    assert top["effect_n_sufficient"] == pytest.approx((root / (share / 2)) ** 2, rel=0.15)
-    assert pairwise["effect_n_sufficient"] == pytest.approx(2.487**2 / 12 / 0.05**2, rel=0.25)
+    assert top["effect_n_sufficient"] == pytest.approx((root / (share / 2)) ** 2, rel=0.2)
+    assert pairwise["effect_n_sufficient"] == pytest.approx(2.487**2 / 12 / 0.05**2, rel=0.3)
 
 
 def test_labels_that_stay_in_place_cost_power() -> None:
