@@ -71,15 +71,16 @@ class EvaluateConfig(Section):
     effect_top_1: float = Field(
         default=1.5,
         gt=1.0,
-        description="Smallest top-1 accuracy of interest, as a multiple of what permuted labels "
-        "reach; power and the sufficient number of pictures are told for it. Default 1.5.",
+        description="Smallest top-1 accuracy of interest, as a multiple of chance (of what "
+        "permuted labels reach, where runs are held out); power and the sufficient number "
+        "of pictures are told for it. Default 1.5.",
     )
     effect_pairwise: float = Field(
         default=0.05,
         gt=0.0,
         le=0.5,
-        description="Smallest pairwise identification of interest, above what permuted labels "
-        "reach. Default 0.05.",
+        description="Smallest pairwise identification of interest, above chance (above what "
+        "permuted labels reach, where runs are held out). Default 0.05.",
     )
     r2_baseline: Literal["test_mean", "train_mean"] = Field(
         default="test_mean",

@@ -7,7 +7,8 @@ the same decoder, and a gallery of the same size.
 Power at the effect that was seen is a function of p and n alone; it cannot excuse a large p, and
 after a small p it is optimistic (Hoenig & Heisey 2001, The American Statistician 55, 19-24). So the
 power for the smallest effect of interest, named beforehand, stands beside it: there a share of the
-pictures is identified without fail and all others at random.
+pictures is identified without fail and all others by guesses (where labels are exchanged within
+runs, as with permuted labels, since such predictions lean towards the stimuli trained on).
 """
 
 from __future__ import annotations
@@ -133,7 +134,8 @@ def mixed(
     rng : Generator
     """
     share = (effect - null_mean) / max(1 - null_mean, 1e-12)
-    perfect = rng.random((len(null), int(units.max()) + 1)) < share
+    n_units = len(null) * (int(units.max()) + 1)
+    perfect = (rng.permutation(n_units) < share * n_units).reshape(len(null), -1)
     return np.where(perfect[:, units], 1.0, null)
 
 
@@ -234,6 +236,11 @@ def power_rows(
     stay = (moved == design.labels) & whole
     n_strata = len(np.unique(how.strata)) if whole else 0
     others = np.broadcast_to(seen[1], (1, moved.shape[1]))[0]
+    # Repeats of a picture guess alike, which asks for more pictures, not fewer.
+    # Every place of the gallery comes equally often: chance must be exact where it is small.
+    places = rng.permutation(N_NULL * len(how.strata)) + 0.5
+    share = (places / len(places)).reshape(N_NULL, -1)[:, design.labels]
+    guessed = np.floor(share * (others + 1)) + 1
     n = int(clusters.max()) + 1
     sizes = study_sizes(n)
     rows = []
@@ -243,11 +250,12 @@ def power_rows(
         values = score.per_query(*drawn).astype(np.float64)
         null = Source.of(values, clusters, without=stay)
         true = Source.of(score.per_query(*seen), clusters)
-        # Where hits are rare, 200 permutations may hold none.
-        guess = max(null.mean, score.chance(others)) if score.name == "top_1" else null.mean
-        wanted = effect_of_interest(score.name, guess, options)
-        some_perfect = mixed(values, wanted, units, null_mean=null.mean, rng=rng)
-        effect = Source.of(some_perfect, clusters, without=stay)
+        # Permuted labels of a good decoder score worse than guesses; a weak one's are guesses.
+        guess = score.per_query(guessed, others).astype(np.float64) if whole else values
+        weak = Source.of(guess, clusters)
+        chance = score.chance(others) if whole else weak.mean
+        wanted = effect_of_interest(score.name, chance, options)
+        perfect = mixed(guess, wanted, units, null_mean=weak.mean, rng=rng)
         row: dict[str, Any] = {
             "metric": score.name,
             "alpha": ALPHA,
@@ -257,19 +265,22 @@ def power_rows(
             "null_mean": null.mean,
             "value": true.mean,
         }
-        for prefix, source in (("", true), ("effect_", effect)):
-            critical = critical_scores(null, sizes, rng=rng, kept=(source, n_strata))
+        for prefix, guesses, source in (
+            ("", null, true),
+            ("effect_", weak, Source.of(perfect, clusters)),
+        ):
+            critical = critical_scores(guesses, sizes, rng=rng, kept=(source, n_strata))
             curve = power_curve(source, sizes, critical, rng=rng)
             simulated = curve[sizes == n]
-            at_n = simulated[0] if len(simulated) else normal_power(null, source, n)
+            at_n = simulated[0] if len(simulated) else normal_power(guesses, source, n)
             row[f"{prefix}power"] = float(at_n)
-            row[f"{prefix}n_sufficient"] = sufficient(null, source, sizes, curve)
+            row[f"{prefix}n_sufficient"] = sufficient(guesses, source, sizes, curve)
         rows.append({**row, "effect": wanted})
     return rows
 
 
-def effect_of_interest(metric: str, null_mean: float, options: EvaluateConfig) -> float:
+def effect_of_interest(metric: str, chance: float, options: EvaluateConfig) -> float:
     """Return the smallest score of interest, at most 1."""
     if metric == "top_1":
-        return min(1.0, options.effect_top_1 * null_mean)
-    return min(1.0, null_mean + options.effect_pairwise)
+        return min(1.0, options.effect_top_1 * chance)
+    return min(1.0, chance + options.effect_pairwise)

@@ -132,6 +132,30 @@ def test_rows_tell_unit_and_n(make_case: Callable) -> None:
             assert row["effect_n_sufficient"] > row["n_sufficient"]
 
 
+def test_effect_of_interest_does_not_depend_on_how_good_the_decoder_is(
+    make_case: Callable,
+) -> None:
+    found = []
+    for signal in (0.2, 3.0):
+        case = make_case(40, signal=signal)
+        table = rank_table(case.forth, "stimulus")
+        scores = identification_scores((1,), np.full(40, 39.0))
+        design = Design.of(case.predictions)
+        found.append(
+            power_rows(table, scores, design=design, options=EvaluateConfig(), rng=rng_of())
+        )
+    for weak, strong in zip(*found, strict=True):
+        assert strong["value"] > weak["value"] + 0.1
+        assert strong["effect"] == pytest.approx(weak["effect"], rel=0.02)
+        assert strong["effect_n_sufficient"] == pytest.approx(weak["effect_n_sufficient"], rel=0.2)
+    # (1.645 sqrt(p) + .842 sqrt(1.5 p))² / (p / 2)² pictures for shares p = 1 / 40 and 1.5 p.
+    top, pairwise = found[0]
+    share = 1 / 40
+    root = 1.645 * (share * (1 - share)) ** 0.5 + 0.842 * (1.5 * share * (1 - 1.5 * share)) ** 0.5
+    assert top["effect_n_sufficient"] == pytest.approx((root / (share / 2)) ** 2, rel=0.2)
+    assert pairwise["effect_n_sufficient"] == pytest.approx(2.487**2 / 12 / 0.05**2, rel=0.3)
+
+
 def test_labels_that_stay_in_place_cost_power() -> None:
     # All of n - 1 permuted labels and one true one: with perfect scores the null moves by 1 / n.
     null, true = of_shares(0.0, 1.0)

@@ -144,7 +144,15 @@ def _picture_round(
             f"protocols of pictures rest on one prediction for each of {n} test pictures, the "
             f"mean over its samples ({n_samples} in all)."
         )
-    design = Design.made("stimulus", means.names, np.arange(n), means.names, _shown_times(test))
+    # Averages over runs and sessions: pictures change places, and are drawn, as such.
+    design = Design.made(
+        "stimulus",
+        means.names,
+        np.arange(n),
+        means.names,
+        _shown_times(test),
+        options=EvaluateConfig(exchange_unequal=options.exchange_unequal),
+    )
     words = {"n_unit": "test pictures", "resampled": "pictures"}
     words["permuted"] = design.exchange.description.replace("stimuli", "pictures")
     return Round(measures, cells, keeps, design, words, notes)
