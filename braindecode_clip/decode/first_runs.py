@@ -131,10 +131,15 @@ def _rescaled(fold: Fold, rows: np.ndarray) -> Fold:
         n_repeats=fold.train.n_repeats[rows],
     )
     test = dataclasses.replace(fold.test, data=((fold.test.data - mean) / sd).astype(np.float32))
+    trials = fold.test_trials
+    if trials is not None:
+        scaled = ((trials.data - mean) / sd).astype(np.float32)
+        trials = dataclasses.replace(trials, data=scaled)
     return dataclasses.replace(
         fold,
         train=train,
         test=test,
+        test_trials=trials,
         mean=(fold.mean + mean * fold.sd).astype(np.float32),
         sd=(fold.sd * sd).astype(np.float32),
     )

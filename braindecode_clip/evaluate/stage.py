@@ -12,6 +12,8 @@ from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
 from braindecode_clip.checks import Problems, differences
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.evaluate.bootstrap import Statistic, resample, weighted_mean, weighted_median
+from braindecode_clip.evaluate.ceiling import add_ceilings
+from braindecode_clip.evaluate.ceiling_signal import Repeats
 from braindecode_clip.evaluate.dimensions import NAMES, DimensionScores, scored_dimensions
 from braindecode_clip.evaluate.notes import DIMENSION_DEFINITIONS, design_notes, null_note
 from braindecode_clip.evaluate.permutation import null_scores, rank_table
@@ -34,9 +36,11 @@ class Evaluation:
         nothing to do with one another), null_mean (mean under permutation: what these
         predictions reach when the labels are wrong), n and n_unit, n_resampled and resampled,
         ci_low, ci_high, ci_method, confidence, p (one-sided), n_permutations, permuted,
-        ceiling, direction ("none" for scores of single dimensions), n_gallery, definition, and
-        the labels subject, roi, split, encoder, decoder, gallery. None where a number is
-        undefined; ``ceiling`` is None until an attainable score is known.
+        direction ("none" for scores of single dimensions), n_gallery, definition, and
+        the labels subject, roi, split, encoder, decoder, gallery; and noise ceilings: ceiling
+        with ceiling_low and ceiling_high, ceiling_share = (value - chance) / (ceiling - chance),
+        ceiling_method, ceiling_uses, noise_free with noise_free_low and noise_free_high
+        (:mod:`braindecode_clip.evaluate.ceiling`). None where a number is undefined.
     pool_curve : list of dict
         Labels, direction, metric, k, pool_size, value, chance, ci_low, ci_high.
     notes : list of str
@@ -55,6 +59,7 @@ def evaluate(
     *,
     rng: np.random.Generator,
     options: EvaluateConfig | None = None,
+    repeats: Repeats | None = None,
 ) -> Evaluation:
     """Score retrievals of the same predictions, and the predicted dimensions.
 
@@ -72,6 +77,9 @@ def evaluate(
     rng : Generator
         Every direction draws from a stream of its own.
     options : EvaluateConfig, optional
+    repeats : Repeats, optional
+        Decoded single trials of the test stimuli, where the predictions are means of trials, for
+        the noise ceilings.
 
     Returns
     -------
@@ -97,10 +105,20 @@ def evaluate(
     parts.append(_score_dimensions(predictions, embeddings, design, options, streams[-1], labels))
     notes = design_notes(retrievals, predictions, permutable=design.permutable)
     notes += [note for part in parts for note in part.notes]
+    rows, ceiling_notes = add_ceilings(
+        [row for part in parts for row in part.rows],
+        retrievals,
+        predictions,
+        embeddings,
+        clusters=design.clusters,
+        options=options,
+        repeats=repeats,
+        rng=rng.spawn(1)[0],
+    )
     return Evaluation(
-        rows=without_nan([row for part in parts for row in part.rows]),
+        rows=without_nan(rows),
         pool_curve=without_nan([point for part in parts for point in part.pool_curve]),
-        notes=list(dict.fromkeys(notes)),
+        notes=list(dict.fromkeys([*notes, *ceiling_notes])),
     )
 
 

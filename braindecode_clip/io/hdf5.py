@@ -267,6 +267,8 @@ def _read_fields(
         if item.name in lazy
         else _read_value(group, item.name, hints[item.name], lazy_above)
         for item in fields(cls)
+        # A field with a default may be younger than the file.
+        if item.default is dataclasses.MISSING or item.name in group or item.name in group.attrs
     }
     return cls(**values)  # type: ignore[arg-type]
 

@@ -106,3 +106,9 @@ def test_bad_input_gives_one_message_and_leaves_the_old_result(
     assert "Traceback" not in message
     assert re.search(words, message), message
     assert (files / "metrics.json").read_text() == "old"
+
+
+def test_voxels_and_decoder_come_together(files: Path, capsys: pytest.CaptureFixture) -> None:
+    assert call(files, f"--voxels={files / 'pred.h5'}") == 1
+    assert "--voxels and --decoder together; got only --voxels" in capsys.readouterr().err
+    assert not (files / "metrics.json").exists()

@@ -4,6 +4,8 @@ rule evaluate:
         reversed_retrieval=result("reverse"),
         predictions=result("predictions"),
         embeddings=EMBEDDINGS,
+        voxels=result("voxels"),
+        decoder=result("decoder"),
     output:
         metrics=result("metrics"),
         table=result("metrics_table"),
@@ -23,5 +25,6 @@ rule evaluate:
     shell:
         "braindecode-clip evaluate --retrieval {input.retrieval:q} --reverse {input.reversed_retrieval:q}"
         " --predictions {input.predictions:q} --embeddings {input.embeddings:q}"
+        " --voxels {input.voxels:q} --decoder {input.decoder:q}"
         " --options {params.options:q} --seed {params.seed} --out {output.metrics:q}"
         " --out-table {output.table:q} > {log:q} 2>&1"
