@@ -118,8 +118,12 @@ def add_ceilings(
         return [{**row, **_blank(reason)} for row in rows], []
     attainable: dict[tuple[str, str], tuple[float, float, float]] = {}
     free: dict[str, Found] = {}
+    # Who was trained on the very stimuli of the test may know that no other comes.
+    known = predictions.unit == "run"
     for retrieval, stream in zip(retrievals, rng.spawn(len(retrievals)), strict=True):
-        attainable |= _observed(retrieval, signal, inverse_n, options, stream)
+        attainable |= _observed(
+            retrieval, signal, inverse_n, options=options, known=known, rng=stream
+        )
         if _plain(retrieval, embeddings):
             free[retrieval.direction] = noise_free_ranks(
                 retrieval,
@@ -144,21 +148,29 @@ def add_ceilings(
         confidence=options.confidence,
         n_bootstrap=N_BOOTSTRAP,
     )
-    return [_filled(row, attainable, free) for row in rows], [_note(signal)]
+    return [_filled(row, attainable, free) for row in rows], [_note(signal, known=known)]
 
 
 def _observed(
     retrieval: Retrieval,
     signal: Signal,
     inverse_n: np.ndarray,
+    *,
     options: EvaluateConfig,
+    known: bool,
     rng: np.random.Generator,
 ) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """Return the ideal observer's scores with intervals, by direction and metric."""
+    """Return the ideal observer's scores with intervals, by direction and metric.
+
+    ``known``: the observer knows which candidates were shown at all, and ranks the others below.
+    """
     value_rng, draw_rng, size_rng = rng.spawn(3)
     names = retrieval.gallery_ids.astype(str)
     shown = retrieval.queries["stimulus_id"].to_numpy().astype(str)
-    n_others = round(float((names != shown[:, None]).sum(axis=1).mean()))
+    n_gallery = round(float((names != shown[:, None]).sum(axis=1).mean()))
+    n_others = n_gallery
+    if known:
+        n_others = round(float((names[np.isin(names, shown)] != shown[:, None]).sum(1).mean()))
 
     def observer(n_queries: int, stream: np.random.Generator) -> Observer:
         return Observer(
@@ -169,7 +181,11 @@ def _observed(
             rng=stream,
         )
 
-    wanted = {"direction": retrieval.direction, "top_k": options.top_k}
+    wanted = {
+        "direction": retrieval.direction,
+        "top_k": options.top_k,
+        "n_below": n_gallery - n_others,
+    }
     value = observer(N_QUERIES, value_rng).scores(signal.total, signal.width, **wanted)
     small = observer(N_QUERIES_DRAWN, draw_rng)
     # Student's t of as many degrees of freedom as there are stimuli, less one.
@@ -244,7 +260,7 @@ def _filled(
     return {**row, **columns}
 
 
-def _note(signal: Signal) -> str:
+def _note(signal: Signal, *, known: bool) -> str:
     return (
         f"noise ceilings rest on the test repeats of {signal.n_stimuli} stimuli, which nothing "
         f"that predicts was fitted on: signal-to-noise {signal.total:.2g} for a single trial in "
@@ -252,4 +268,5 @@ def _note(signal: Signal) -> str:
         "what an observer scores who knows what each candidate evokes; `noise_free` is this "
         "decoder with infinitely many repeats. Both take noise as Gaussian and alike for all "
         "stimuli, and what repeats as being about the stimulus."
+        + (" The observer knows which candidates are ever shown." if known else "")
     )

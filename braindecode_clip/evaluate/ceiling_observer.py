@@ -56,9 +56,24 @@ class Observer:
         self._n_queries = n_queries
 
     def scores(
-        self, total: float, width: float, *, direction: str, top_k: tuple[int, ...]
+        self,
+        total: float,
+        width: float,
+        *,
+        direction: str,
+        top_k: tuple[int, ...],
+        n_below: int = 0,
     ) -> Mapping[str, float]:
         """Return the scores for a sum and width of the eigenvalues.
+
+        Parameters
+        ----------
+        total, width : float
+            See :class:`~braindecode_clip.evaluate.ceiling_signal.Signal`.
+        direction : {"brain_to_image", "image_to_brain"}
+        top_k : tuple of int
+        n_below : int
+            More distractors, which the observer knows to be wrong.
 
         Returns
         -------
@@ -69,9 +84,9 @@ class Observer:
         n_pool = len(self._signals) - self._n_queries
         if total <= 0:
             guess = np.round((np.arange(self._n_queries) + 0.5) / self._n_queries * n_pool)
-            return self._summary(guess.astype(np.int64), n_pool, top_k)
+            return self._summary(guess.astype(np.int64), n_pool, top_k, n_below)
         spectrum = eigenvalues(total, width, self._signals.shape[1]).astype(np.float32)
-        return self._summary(self._better(spectrum, direction), n_pool, top_k)
+        return self._summary(self._better(spectrum, direction), n_pool, top_k, n_below)
 
     def _better(self, spectrum: np.ndarray, direction: str) -> np.ndarray:
         """Count the drawn candidates that beat the true one, for every query."""
@@ -92,14 +107,18 @@ class Observer:
         right = np.column_stack([-2 * pool, offset[n:]])
         return np.count_nonzero(left @ right.T < threshold[:, None], axis=1)
 
-    def _summary(self, better: np.ndarray, n_pool: int, top_k: tuple[int, ...]) -> dict[str, float]:
+    def _summary(
+        self, better: np.ndarray, n_pool: int, top_k: tuple[int, ...], n_below: int
+    ) -> dict[str, float]:
         d, share = self.n_others, better / n_pool
         found = {
             f"top_{k}": float(
                 expected_top_k(better, np.zeros_like(better), n_pool, k=k, pool=d + 1).mean()
+                if k <= d
+                else 1.0
             )
             for k in top_k
-            if k <= d
+            if k <= d + n_below
         }
         some = np.maximum(share, 1e-12)
         # Of a binomial number of better ones, E 1 / (1 + B) in closed form.
@@ -107,7 +126,7 @@ class Observer:
         drawn = np.floor(d * share + self._ranks)
         return {
             **found,
-            "pairwise": float(1 - share.mean()),
+            "pairwise": float(1 - share.mean() * d / (d + n_below)),
             "mean_rank": float(1 + d * share.mean()),
             "median_rank": float(1 + np.median(drawn)),
             "mean_reciprocal_rank": float(reciprocal.mean()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -326,3 +327,28 @@ def test_the_ceiling_is_none_with_the_reason() -> None:
     given = Repeats(np.zeros((24, 3)), np.repeat(names, 3))
     averaged = replace(plain, n_repeats=np.full(8, 3))
     assert usable_repeats(averaged, given)[1].tolist() == [1 / 3] * 8
+
+
+def test_an_observer_may_know_what_is_never_shown() -> None:
+    observer = Observer(3, 6, inverse_n=1.0, n_queries=500, rng=np.random.default_rng(0))
+    kind = {"direction": "brain_to_image", "top_k": (1, 5, 10)}
+    few = observer.scores(3.0, 2.0, **kind)
+    many = observer.scores(3.0, 2.0, n_below=100, **kind)
+    assert "top_10" not in few
+    assert many["top_10"] == 1
+    for metric in ("top_1", "top_5", "mean_rank", "mean_reciprocal_rank"):
+        assert many[metric] == few[metric]
+    assert many["pairwise"] == pytest.approx(1 - (many["mean_rank"] - 1) / 106)
+
+
+def test_whole_runs_held_out_repeat_in_the_predictions(make_case: Callable) -> None:
+    case = make_case(8, runs=6, signal=1.0, n_embedded=60, candidates="all")
+    rng = np.random.default_rng(0)
+    result = evaluate(case.both, case.predictions, case.embeddings, rng=rng, options=FAST)
+    rows = {(row["direction"], row["metric"]): row for row in result.rows}
+    row = rows["brain_to_image", "top_1"]
+    assert (row["n_gallery"], row["ceiling_uses"]) == (60, "test repeats")
+    # Of 8 that are ever shown one is right; 60 candidates would be another question.
+    assert row["ceiling"] > row["value"]
+    assert rows["brain_to_image", "mean_rank"]["ceiling"] < 4
+    assert any("knows which candidates are ever shown" in note for note in result.notes)
