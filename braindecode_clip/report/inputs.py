@@ -37,6 +37,7 @@ LIST_KEYS = {
     "bottleneck",
     "curves",
     "importance",
+    "surfaces",
 }
 #: Labels of a calibration curve, which stand in its file's name, and the columns that are read.
 CURVE_LABELS = ("subject", "roi", "split", "encoder", "decoder")
@@ -52,8 +53,8 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
     study : StudyConfig
     listing : mapping
         Keys metrics, retrievals, reverse, voxels, maps, backgrounds, stimuli, benchmarks,
-        decoders, quality, comparison, bottleneck, curves, importance; each but ``metrics`` may
-        be absent or empty.
+        decoders, quality, comparison, bottleneck, curves, importance, surfaces; each but
+        ``metrics`` may be absent or empty.
     where : str
         Where the list comes from; it heads messages.
 
@@ -83,6 +84,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         "bottleneck": reader.tables(listing.get("bottleneck") or []),
         "curves": reader.curves(listing.get("curves") or []),
         "importance": reader.tables(listing.get("importance") or []),
+        "surface": reader.tables(listing.get("surfaces") or []),
     }
     jobs = reader.jobs(listing.get("benchmarks") or [])
     reader.provenance_of(listing.get("decoders") or [])

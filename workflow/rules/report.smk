@@ -9,6 +9,7 @@ rule report:
         bottleneck=every(result("bottleneck")) if STUDY.bottleneck.enabled else [],
         importance=importance_tables(),
         curves=curves(),
+        surfaces=surfaces(),
         reliability=every(result("reliability")),
         noise_ceiling=every(result("noise_ceiling")),
         pattern=every(result("pattern")),
