@@ -250,15 +250,15 @@ class StudyConfig(Section):
             and not getattr(item, "bands", [])
         ]
         rois = [roi.name for roi in self.rois]
-        for key, names, known in (
-            ("decoders", wanted.decoders, able),
-            ("rois", wanted.rois, rois),
+        for key, what, names, known in (
+            ("decoders", "decoders that fit again by themselves", wanted.decoders, able),
+            ("rois", "ROIs", wanted.rois, rois),
         ):
             unknown = sorted(set(names) - set(known))
             if unknown:
                 raise ValueError(
-                    f"'surface.{key}' names {some(unknown)}; those that can be fitted again by "
-                    f"themselves are {some(known) or 'none'}"
+                    f"'surface.{key}' names {some(unknown)}; {what} of the study are "
+                    f"{some(known) or 'none'}"
                 )
         return self
 
