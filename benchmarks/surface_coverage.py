@@ -7,7 +7,7 @@ on so much data, tested on 3,000 other pictures. Subjects are Gaussian or not (t
 noisy in three degrees. Prints the share of 95 % intervals that hold the truth, how far the value is
 off, and how wide the intervals are.
 
-    python benchmarks/surface_coverage.py [n_subjects]
+    python benchmarks/surface_coverage.py [n_subjects] [seed]
 """
 
 from __future__ import annotations
@@ -143,12 +143,13 @@ def one_subject(noise: float, bend: bool, seed: int) -> list[dict]:
 
 def main() -> None:
     n_subjects = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    master = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     rows = []
     for bend in (False, True):
         for noise in (2.5, 4.0, 6.0):
             for seed in range(n_subjects):
                 # Other pictures for every kind of subject.
-                made = one_subject(noise, bend, derive_seed(seed, str(bend), str(noise)))
+                made = one_subject(noise, bend, derive_seed(master, seed, str(bend), str(noise)))
                 rows += [{"tuning": "tanh" if bend else "linear", "noise": noise, **row}
                          for row in made]  # fmt: skip
     table = pd.DataFrame(rows)

@@ -8,9 +8,9 @@ Two laws with few numbers, each fitted to what was measured.
    .. math:: d'^{-2} = \theta_0 + \theta_1 / R + \theta_2 N^{-c} + \theta_3 N^{-c} / R,
        \qquad \theta \ge 0
 
-   The noise of a mean falls as 1 / R (the premise of Spearman and Brown), the error of a linear
-   fit about as 1 / N; c is 1 or 1/2 with equal right, for learning curves are between (Viering &
-   Loog, IEEE TPAMI 45:7799, 2023, give exponents of 1/2 to 1 for most models).
+   The noise of a mean falls as 1 / R (the premise of Spearman and Brown). That of a linear fit
+   falls about as 1 / N while its bias may fall more slowly; power laws describe most learning
+   curves (Viering & Loog, IEEE TPAMI 45:7799, 2023). Here c is 1 or 1/2, with equal right.
 2. The share of distractors that the true candidate beats is :math:`\Phi(x)`, with
    :math:`x \sim N(\mu, s^2)` over queries. In a pool of m it is first with probability
    :math:`\mathrm{E}\,\Phi(x)^{m-1}`, and among the best k with a binomial probability alike.

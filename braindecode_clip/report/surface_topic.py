@@ -39,7 +39,7 @@ def surface_blocks(
             caption="Random parts of the training data, each within the next, the mean of "
             f"{count(rows['n_seeds'].max())} orders; means of as many repeats as there are. "
             f"Bands: {level} intervals over test stimuli; for what is extrapolated (dashed) over "
-            f"stimuli, orders and two laws of growth. {check_text(rows)}",
+            f"stimuli, orders and two laws of growth, and half as wide again. {check_text(rows)}",
         )
         blocks.append(Block(title, (drawing,), folded=bool(blocks)))
     return tuple(blocks)
@@ -54,6 +54,22 @@ def intro() -> str:
         "with the amount of training data, or its square root, and more candidates to be like "
         "those there are."
     )
+
+
+def describe_surface(study: StudyConfig) -> list[str]:
+    """Say in the methods how the surface was measured; nothing where it was not."""
+    options = study.surface
+    if not options.enabled:
+        return []
+    shares = ", ".join(percent(share) for share in options.fractions)
+    return [
+        f"Decoders ({', '.join(options.decoders)}) were fitted again on {shares} of the training "
+        f"data, in {plain(options.seeds)} random orders, and tested on means of fewer repeats; "
+        "top-k is the expectation over all pools of candidates of a size. Extrapolations fit the "
+        "inverse square of d' by terms in 1 / repeats, in the inverse of the training trials or "
+        "of their root, and in the product; more candidates follow from a normal distribution of "
+        "the probit of the share of candidates that are beaten."
+    ]
 
 
 def check_text(rows: pd.DataFrame) -> str:

@@ -19,6 +19,7 @@ from braindecode_clip.evaluate.ceiling_dprime import (
     hit_rate,
     pairwise_rate,
 )
+from braindecode_clip.evaluate.ceiling_noise_free import _noise
 from braindecode_clip.evaluate.ceiling_observer import Observer
 from braindecode_clip.evaluate.ceiling_signal import Repeats, eigenvalues, measure_signal
 from braindecode_clip.retrieve import gallery_ids, retrieve
@@ -276,6 +277,18 @@ def test_noise_free_is_what_the_decoder_scores_without_noise(noise: float, least
     part = (np.mean(found, axis=0) - start) / (end - start)
     assert (part > least).all() and (part < 1.05).all(), part
     assert np.mean(r) == pytest.approx(np.mean(true_r), abs=0.05)
+
+
+def test_added_noise_has_the_measured_covariance() -> None:
+    world = World(1.2, 0)
+    repeats = world.repeats(world.ridge)
+    signal = measure_signal(repeats, inverse_n=1 / 3)
+    trials = repeats.vectors.reshape(world.n_test, N_REPEATS, -1)
+    away = (trials - trials.mean(axis=1, keepdims=True)).reshape(len(repeats.vectors), -1)
+    measured = away.T @ away / (world.n_test * (N_REPEATS - 1))
+    drawn = _noise(signal, np.full(20_000, 0.25), np.random.default_rng(0))
+    scale = np.trace(measured) / world.n_dims
+    np.testing.assert_allclose(np.cov(drawn.T) / 0.25 / scale, measured / scale, atol=0.08)
 
 
 def test_rows_have_a_ceiling_its_interval_and_the_share_of_it() -> None:

@@ -150,7 +150,8 @@ def test_a_perfect_score_leaves_doubt() -> None:
     found = table_of(cuts, top_k=(1,))
     ahead = found[(found["kind"] == "extrapolated") & (found["pool_size"] == N_OTHERS + 1)]
     assert ahead["value"].between(0.9, 1).all()
-    assert ahead["ci_low"].max() < 0.99
+    # Twenty of twenty: Jeffreys' interval begins at 0.88.
+    assert ahead["ci_low"].max() < 0.96
 
 
 def test_more_candidates_are_harder_and_less_certain() -> None:
