@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from braindecode_clip.config.study import StudyConfig
+from braindecode_clip.evaluate.surface import WIDER
 from braindecode_clip.report.numbers import NOTHING, count, decimal, is_number, percent, plain
 from braindecode_clip.report.results import Order, label_text
 from braindecode_clip.report.sections import Block, Studio
@@ -39,7 +40,8 @@ def surface_blocks(
             caption="Random parts of the training data, each within the next, the mean of "
             f"{count(rows['n_seeds'].max())} orders; means of as many repeats as there are. "
             f"Bands: {level} intervals over test stimuli; for what is extrapolated (dashed) over "
-            f"stimuli, orders and two laws of growth, and half as wide again. {check_text(rows)}",
+            f"stimuli, orders and two laws of growth, widened by "
+            f"{percent(WIDER - 1, digits=0)}. {check_text(rows)}",
         )
         blocks.append(Block(title, (drawing,), folded=bool(blocks)))
     return tuple(blocks)
