@@ -186,3 +186,24 @@ def test_section_is_frozen_and_closed() -> None:
         section.size = 3
     with pytest.raises(ConfigError, match="unknown key 'sizes'"):
         parse_section(Small, {"sizes": 2}, where="x")
+
+
+@pytest.mark.parametrize(
+    ("surface", "words"),
+    [
+        (
+            {"enabled": True, "decoders": ["mlp2"]},
+            "names 'mlp2'; decoders that fit again by themselves of the study are 'ridge', 'mlp'",
+        ),
+        ({"enabled": True, "rois": ["v9"]}, "names 'v9'; ROIs of the study are 'visual'"),
+        ({"enabled": True, "fractions": [1.0, 0.5]}, "ascending"),
+        ({"enabled": False, "decoders": ["mlp2"]}, None),
+    ],
+)
+def test_the_surface_names_what_the_study_has(surface, words) -> None:
+    config = yaml.safe_load((ROOT / "config/demo.yaml").read_text()) | {"surface": surface}
+    if words is None:
+        assert parse_study(config, where="demo").surface_labels["roi"] == []
+    else:
+        with pytest.raises(ConfigError, match=words):
+            parse_study(config, where="demo")

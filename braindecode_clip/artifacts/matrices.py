@@ -60,6 +60,9 @@ class Fold:
         Scaling fitted on the training rows (zeros and ones when scaling is off).
     seen : ndarray (n,) str
         Stimuli that the selection and the scaling were fitted on.
+    test_trials : Samples or None
+        The single trials that ``test`` averages, scaled alike, for noise ceilings; None where
+        ``test`` averages nothing.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Fold:
     mean: np.ndarray
     sd: np.ndarray
     seen: np.ndarray
+    test_trials: Samples | None = None
 
     def __post_init__(self) -> None:
         problems = Problems(f"Fold '{self.name}'")
@@ -77,6 +81,8 @@ class Fold:
         check_matrix(problems, "test.data", self.test.data, (None, n_kept))
         check_matrix(problems, "mean", self.mean, (n_kept,))
         check_matrix(problems, "sd", self.sd, (n_kept,))
+        if self.test_trials is not None:
+            check_matrix(problems, "test_trials.data", self.test_trials.data, (None, n_kept))
         for part, samples in (("train", self.train), ("test", self.test)):
             if len(samples.data) == 0:
                 problems.add(f"no {part} samples.")

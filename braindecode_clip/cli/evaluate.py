@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from braindecode_clip.cli.common import options_help, read_options
 from braindecode_clip.config.evaluate import EvaluateConfig
+from braindecode_clip.errors import ConfigError
+
+if TYPE_CHECKING:
+    from braindecode_clip.evaluate.ceiling_signal import Repeats
 
 
 def evaluate(
@@ -21,6 +25,17 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="File to write (JSON).")],
     reverse: Annotated[
         Path | None, typer.Option(help="Ranks, image to brain, from `retrieve --out-reverse`.")
+    ] = None,
+    voxels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Voxels, from `voxels`, for noise ceilings where test repeats are averaged; "
+            "together with --decoder."
+        ),
+    ] = None,
+    decoder: Annotated[
+        Path | None,
+        typer.Option(help="The decoder that predicted, written by `decode --out-decoder`."),
     ] = None,
     out_table: Annotated[
         Path | None, typer.Option(help="The rows of the JSON as a table too (TSV).")
@@ -47,6 +62,7 @@ def evaluate(
     from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
     from braindecode_clip.constants import SCHEMA_VERSION
     from braindecode_clip.evaluate import evaluate as score
+    from braindecode_clip.evaluate.ceiling_signal import Repeats
     from braindecode_clip.evaluate.dimensions import COLUMNS
     from braindecode_clip.evaluate.items import as_categories
     from braindecode_clip.io.atomic import write_json
@@ -58,6 +74,11 @@ def evaluate(
     from braindecode_clip.seeds import make_rng
 
     logger = get_logger(__name__)
+    if (voxels is None) != (decoder is None):
+        raise ConfigError(
+            "evaluate: single trials are decoded with --voxels and --decoder together; got only "
+            f"--{'decoder' if voxels is None else 'voxels'}. Give both, or neither."
+        )
     config = read_options(options, EvaluateConfig)
     ranked = [path for path in (retrieval, reverse) if path is not None]
     retrievals = [load_artifact(path, Retrieval) for path in ranked]
@@ -72,8 +93,13 @@ def evaluate(
         open_vectors(embeddings, Embeddings) as targets,
         milestone(logger, f"scored {retrieval.name}") as note,
     ):
+        repeats = None
         if retrievals[0].info.get("averaged_predictions"):
+            if len(predicted.vectors.shape) == 2:
+                repeats = Repeats(predicted.vectors, predicted.stimulus_id)
             predicted = average_repeats(predicted)
+        elif voxels is not None and decoder is not None and len(predicted.vectors.shape) == 2:
+            repeats = _decoded_trials(voxels, decoder)
         # One stream for all subjects and decoders: the same seed permutes them alike.
         rng = make_rng(seed, "evaluate")
         result = score(
@@ -83,6 +109,7 @@ def evaluate(
             rng=rng,
             options=config,
             categories=categories,
+            repeats=repeats,
             records_required=True,
         )
         top = next((row for row in result.rows if row["metric"] == "top_1"), None)
@@ -91,7 +118,7 @@ def evaluate(
     provenance = make_provenance(
         "evaluate",
         options=config.model_dump(mode="json"),
-        inputs=[*ranked, predictions, embeddings, *([] if stimuli is None else [stimuli])],
+        inputs=[*ranked, predictions, embeddings, *(p for p in (stimuli, voxels, decoder) if p)],
         seed=seed,
     )
     if out_table is not None:
@@ -117,6 +144,18 @@ def evaluate(
         },
     )
     logger.info("wrote %s", out)
+
+
+def _decoded_trials(voxels: Path, decoder: Path) -> Repeats | None:
+    """Decode the single trials that the test rows average; None where they average nothing."""
+    from braindecode_clip.artifacts import VoxelSet
+    from braindecode_clip.decode import FittedDecoder
+    from braindecode_clip.decode.single_trials import decode_trials
+    from braindecode_clip.evaluate.ceiling_signal import Repeats
+    from braindecode_clip.io.hdf5 import load_artifact
+
+    found = decode_trials(load_artifact(decoder, FittedDecoder), load_artifact(voxels, VoxelSet))
+    return None if found is None else Repeats(*found)
 
 
 evaluate.__doc__ = f"{evaluate.__doc__}\n\n{options_help(EvaluateConfig)}"

@@ -33,6 +33,7 @@ COMMANDS = {
     "embed": "Turn pictures or captions into CLIP vectors.",
     "decode": "Fit a decoder on the training trials and predict the test trials.",
     "decode-shared": "Fit a decoder on all subjects together and predict the test trials of each.",
+    "surface": "Score fewer training data, repeats and candidates, and extrapolate.",
     "calibration-curve": "Score a new subject after its first runs, alone and helped by others.",
     "bottleneck": "Score decoders of every rank, and a random prior.",
     "importance": "Measure what a decoder loses without one part of its ROI.",

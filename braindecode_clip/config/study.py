@@ -27,6 +27,7 @@ from braindecode_clip.config.realign import RealignConfig
 from braindecode_clip.config.report import ReportConfig
 from braindecode_clip.config.retrieve import GalleryConfig, RetrieveConfig
 from braindecode_clip.config.simulate import SimulateConfig
+from braindecode_clip.config.surface import SurfaceConfig
 from braindecode_clip.config.voxels import SplitConfig, VoxelsConfig
 
 #: Kinds of decoders that take token targets.
@@ -88,6 +89,11 @@ class StudyConfig(Section):
     importance: ImportanceConfig = Field(
         default_factory=ImportanceConfig, description="What is lost without one part of an ROI."
     )
+    surface: SurfaceConfig = Field(
+        default_factory=SurfaceConfig,
+        description="Accuracy against training data, repeats and candidates; of encoders whose "
+        "targets are pooled.",
+    )
     galleries: list[GalleryConfig] = Field(min_length=1, description="Candidate sets.")
     retrieve: RetrieveConfig = Field(default_factory=RetrieveConfig, description="Ranking.")
     searches: list[SearchConfig] = Field(
@@ -104,6 +110,17 @@ class StudyConfig(Section):
     )
     interpret: InterpretConfig = Field(default_factory=InterpretConfig, description="Maps.")
     report: ReportConfig = Field(default_factory=ReportConfig, description="The HTML page.")
+
+    @property
+    def surface_labels(self) -> dict[str, list[str]]:
+        """ROIs, encoders and decoders whose accuracy surface is measured; empty where none is."""
+        if not self.surface.enabled:
+            return {"roi": [], "encoder": [], "decoder": []}
+        return {
+            "roi": self.surface.rois or [item.name for item in self.rois],
+            "encoder": [item.name for item in self.encoders if item.targets == "pooled"],
+            "decoder": self.surface.decoders,
+        }
 
     @property
     def single_decoders(self) -> list[str]:
@@ -241,6 +258,31 @@ class StudyConfig(Section):
                 f"'group.compare' names {some(unknown)}, no decoders of the study; known are "
                 f"{some(names)}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _surface_has_single_decoders(self) -> StudyConfig:
+        wanted = self.surface
+        if not wanted.enabled:
+            return self
+        able = [
+            item.name
+            for item in self.decoders
+            if item.name in self.single_decoders
+            and item.calibration != "transductive"
+            and not getattr(item, "bands", [])
+        ]
+        rois = [roi.name for roi in self.rois]
+        for key, what, names, known in (
+            ("decoders", "decoders that fit again by themselves", wanted.decoders, able),
+            ("rois", "ROIs", wanted.rois, rois),
+        ):
+            unknown = sorted(set(names) - set(known))
+            if unknown:
+                raise ValueError(
+                    f"'surface.{key}' names {some(unknown)}; {what} of the study are "
+                    f"{some(known) or 'none'}"
+                )
         return self
 
     @model_validator(mode="after")

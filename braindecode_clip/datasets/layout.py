@@ -32,6 +32,8 @@ ENDINGS = {
     "curve_figure": ("decode", FIT, "curve.png"),
     "bottleneck": ("bottleneck", TARGETS, "bottleneck.tsv"),
     "importance": ("importance", FIT, "importance.tsv"),
+    "surface": ("surface", FIT, "surface.tsv"),
+    "surface_figure": ("surface", FIT, "surface.png"),
     "retrieval": ("retrieve", RANKING, "retrieval.h5"),
     "reverse": ("retrieve", RANKING, "reverse.h5"),
     "nearest": ("nearest", SEARCH, "nearest.tsv"),

@@ -73,6 +73,7 @@ def _without(fold: Fold, dropped: np.ndarray) -> Fold:
         fold,
         train=kept(fold.train),
         test=kept(fold.test),
+        test_trials=None if fold.test_trials is None else kept(fold.test_trials),
         voxel_index=fold.voxel_index[~dropped],
         mean=fold.mean[~dropped],
         sd=fold.sd[~dropped],

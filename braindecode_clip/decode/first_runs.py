@@ -51,7 +51,7 @@ def first_runs(voxels: VoxelSet, n_runs: int) -> VoxelSet:
                 f"first {n_runs} runs. Take more runs, or do not average training repeats over "
                 "runs."
             )
-        folds.append(_rescaled(fold, np.flatnonzero(keep)))
+        folds.append(rescaled(fold, np.flatnonzero(keep)))
     return dataclasses.replace(voxels, folds=tuple(folds))
 
 
@@ -120,7 +120,8 @@ def without_data(
     )
 
 
-def _rescaled(fold: Fold, rows: np.ndarray) -> Fold:
+def rescaled(fold: Fold, rows: np.ndarray) -> Fold:
+    """Keep some training rows, and scale train and test by their mean and spread."""
     kept = fold.train.data[rows].astype(np.float64)
     mean, sd = kept.mean(axis=0), kept.std(axis=0)
     sd = np.where(sd > 0, sd, 1.0)
@@ -131,10 +132,15 @@ def _rescaled(fold: Fold, rows: np.ndarray) -> Fold:
         n_repeats=fold.train.n_repeats[rows],
     )
     test = dataclasses.replace(fold.test, data=((fold.test.data - mean) / sd).astype(np.float32))
+    trials = fold.test_trials
+    if trials is not None:
+        scaled = ((trials.data - mean) / sd).astype(np.float32)
+        trials = dataclasses.replace(trials, data=scaled)
     return dataclasses.replace(
         fold,
         train=train,
         test=test,
+        test_trials=trials,
         mean=(fold.mean + mean * fold.sd).astype(np.float32),
         sd=(fold.sd * sd).astype(np.float32),
     )

@@ -12,6 +12,8 @@ from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
 from braindecode_clip.checks import Problems, differences
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.evaluate.bootstrap import Statistic, resample, weighted_mean, weighted_median
+from braindecode_clip.evaluate.ceiling import add_ceilings
+from braindecode_clip.evaluate.ceiling_signal import Repeats
 from braindecode_clip.evaluate.dimensions import (
     NAMES,
     DimensionScores,
@@ -45,10 +47,13 @@ class Evaluation:
         nothing to do with one another), null_mean (mean under permutation: what these
         predictions reach when the labels are wrong), n and n_unit, n_resampled and resampled,
         ci_low, ci_high, ci_method, confidence, p (one-sided), n_permutations, permuted,
-        ceiling, direction ("none" for scores of single dimensions), n_gallery, definition, and
-        the labels subject, roi, split, encoder, decoder, gallery, and transductive (steps that
-        see test trials without labels, joined by "; "). None where a number is undefined;
-        ``ceiling`` is None until an attainable score is known. ``protocol`` is "gallery".
+        direction ("none" for scores of single dimensions), n_gallery, definition, and
+        the labels subject, roi, split, encoder, decoder, gallery; transductive (steps that
+        see test trials without labels, joined by "; "); and noise ceilings: ceiling
+        with ceiling_low and ceiling_high, ceiling_share = (value - chance) / (ceiling - chance),
+        ceiling_method, ceiling_uses, noise_free with noise_free_low and noise_free_high
+        (:mod:`braindecode_clip.evaluate.ceiling`). None where a number is undefined.
+        ``protocol`` is "gallery".
     pool_curve : list of dict
         Labels, direction, metric, k, pool_size, value, chance, ci_low, ci_high.
     notes : list of str
@@ -96,6 +101,7 @@ def evaluate(
     options: EvaluateConfig | None = None,
     categories: Mapping[str, str] | None = None,
     records_required: bool = False,
+    repeats: Repeats | None = None,
 ) -> Evaluation:
     """Score retrievals of the same predictions, and the predicted dimensions.
 
@@ -117,6 +123,9 @@ def evaluate(
         Stimulus to category, for protocols and scores of categories.
     records_required : bool
         Whether predictions without records of what was fitted on what are refused.
+    repeats : Repeats, optional
+        Decoded single trials of the test stimuli, where the predictions are means of trials, for
+        the noise ceilings.
 
     Returns
     -------
@@ -157,10 +166,20 @@ def evaluate(
     rows = [{**row, "protocol": "gallery"} for part in parts for row in part.rows]
     notes = design_notes(retrievals, predictions, design=design)
     notes += [note for part in parts for note in part.notes] + replay.notes
+    rows, ceiling_notes = add_ceilings(
+        rows,
+        retrievals,
+        predictions,
+        embeddings,
+        clusters=design.clusters,
+        options=options,
+        repeats=repeats,
+        rng=rng.spawn(1)[0],
+    )
     return Evaluation(
         rows=findings.label(without_nan(rows)),
         pool_curve=without_nan([point for part in parts for point in part.pool_curve]),
-        notes=list(dict.fromkeys(notes)),
+        notes=list(dict.fromkeys([*notes, *ceiling_notes])),
         protocols=findings.label(without_nan(replay.rows)),
         items=without_nan(items),
         power=without_nan([row for part in parts for row in part.power]),

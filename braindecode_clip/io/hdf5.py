@@ -267,8 +267,11 @@ def _read_fields(
         if item.name in lazy
         else _read_value(group, item.name, hints[item.name], lazy_above)
         for item in fields(cls)
-        # Files of older versions lack records; the evaluation tells which stage to re-run.
-        if not (hints[item.name] is Records and item.name not in group)
+        # A field with a default may be younger than the file; without records the evaluation
+        # tells which stage to re-run.
+        if item.name in group
+        or item.name in group.attrs
+        or not (hints[item.name] is Records or item.default is not dataclasses.MISSING)
     }
     return cls(**values)  # type: ignore[arg-type]
 

@@ -98,8 +98,8 @@ class Inputs:
     stimuli : DataFrame
         Columns stimulus_id, image (path or ""), caption; empty without a table.
     decoding : dict
-        Tables by name: "comparison" of decoders, "bottleneck", "curves" (calibration curves) and
-        "importance"; empty where not measured.
+        Tables by name: "comparison" of decoders, "bottleneck", "curves" (calibration curves),
+        "importance" and "surface"; empty where not measured.
     statistics : dict
         Tables of `evaluate` by name: "nulls" (scores under permutation), "power" and
         "dimensions"; empty where not measured.

@@ -25,6 +25,7 @@ from braindecode_clip.report.figures import Dot, accuracy_figure
 from braindecode_clip.report.numbers import decimal, percent
 from braindecode_clip.report.results import Order, label_text, matching, metric_name
 from braindecode_clip.report.sections import Block, Drawing, Studio, panel_columns
+from braindecode_clip.report.surface_topic import TITLE, intro, surface_blocks, surface_numbers
 from braindecode_clip.report.tables import Table
 
 
@@ -46,8 +47,8 @@ def decoding_topics(
     Parameters
     ----------
     decoding : mapping of str to DataFrame
-        Tables "comparison", "bottleneck", "curves" and "importance"; each may be absent or
-        empty.
+        Tables "comparison", "bottleneck", "curves", "surface" and "importance"; each may be
+        absent or empty.
     order : Order
     studio : Studio
     study : StudyConfig
@@ -56,6 +57,7 @@ def decoding_topics(
         "comparison": _comparison_topic,
         "bottleneck": _bottleneck_topic,
         "curves": _curve_topic,
+        "surface": _surface_topic,
         "importance": _importance_topic,
     }
     return [
@@ -213,6 +215,11 @@ def _spoken_curve(rows: pd.DataFrame) -> str:
         chance = percent(ends[0]["chance"])
         said.append(f"{metric_name(str(metric))}, {decoder}: {points} (chance {chance})")
     return "; ".join(said)
+
+
+def _surface_topic(table: pd.DataFrame, order: Order, studio: Studio, study: StudyConfig) -> Topic:
+    blocks = surface_blocks(table, order, studio, study)
+    return Topic(TITLE, intro(), blocks, surface_numbers(table))
 
 
 def _importance_topic(

@@ -39,6 +39,7 @@ LIST_KEYS = {
     "importance",
     "controls",
     "group",
+    "surfaces",
 }
 #: Labels of a calibration curve, which stand in its file's name, and the columns that are read.
 CURVE_LABELS = ("subject", "roi", "split", "encoder", "decoder")
@@ -57,7 +58,8 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
     study : StudyConfig
     listing : mapping
         Keys metrics, retrievals, reverse, voxels, maps, backgrounds, stimuli, benchmarks,
-        decoders, quality, comparison, bottleneck, curves, importance, controls, group; each but
+        decoders, quality, comparison, bottleneck, curves, importance, surfaces, controls, group;
+        each but
         ``metrics`` may be absent or empty.
     where : str
         Where the list comes from; it heads messages.
@@ -88,6 +90,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         "bottleneck": reader.tables(listing.get("bottleneck") or []),
         "curves": reader.curves(listing.get("curves") or []),
         "importance": reader.tables(listing.get("importance") or []),
+        "surface": reader.tables(listing.get("surfaces") or []),
     }
     controls = reader.controls(listing.get("controls") or [])
     group = reader.groups(listing.get("group") or [])

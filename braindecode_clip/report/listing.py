@@ -103,6 +103,11 @@ def list_results(
             and any(f"_dec-{name}_" in path for name in study.single_decoders)
         ],
         "controls": every("controls", TARGETS) if study.controls.enabled else [],
+        "surfaces": [
+            result_path(results, "surface", subject=subject, **dict(zip(FIT, values, strict=True)))
+            for subject in subjects
+            for values in product(*({**labels, **study.surface_labels}[key] for key in FIT))
+        ],
         "curves": _curves(study, results, subjects) if study.calibration_curve.enabled else [],
         "maps": patterns,
         "quality": [

@@ -12,6 +12,7 @@ from braindecode_clip.config.decoders import AnyDecoderConfig
 from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.report.numbers import percent, plain
 from braindecode_clip.report.sources import Citations
+from braindecode_clip.report.surface_topic import describe_surface
 
 
 def describe_target_space(decoder: AnyDecoderConfig) -> str:
@@ -93,7 +94,7 @@ def describe_measures(study: StudyConfig, cite: Citations) -> list[str]:
             f"{', '.join(study.importance.parts)}, one after another; losses are paired "
             "differences of pairwise identification over the test samples."
         )
-    return sentences
+    return sentences + describe_surface(study)
 
 
 def _minutes(trial_s: float | None) -> str:

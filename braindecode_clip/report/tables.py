@@ -8,6 +8,13 @@ from typing import Any
 
 import pandas as pd
 
+from braindecode_clip.report.ceiling_text import (
+    CEILING_HEADS,
+    SHARE_HEAD,
+    ceiling_texts,
+    has_ceilings,
+    share_text,
+)
 from braindecode_clip.report.numbers import (
     NOTHING,
     count,
@@ -86,15 +93,17 @@ def summary_table(metrics: pd.DataFrame, order: Order, caption: str) -> Table:
     labels += ["decoder"] if "decoder" not in labels else []
     columns = [*(LABEL_NAMES[label] for label in labels), "n"]
     columns += [metric_name(name) for name in present] + ["Chance, Top-1", "p, Top-1"]
+    ceiling = has_ceilings(metrics)
+    columns += [SHARE_HEAD] if ceiling else []
     rows = [
-        _summary_row(group, labels, present)
+        _summary_row(group, labels, present, ceiling=ceiling)
         for _, group in order.sort(metrics).groupby(list(_CONDITION_IN_SETTING), sort=False)
     ]
     return Table(caption, tuple(columns), tuple(rows), n_heads=len(labels))
 
 
 def _summary_row(
-    group: pd.DataFrame, labels: Sequence[str], present: Sequence[str]
+    group: pd.DataFrame, labels: Sequence[str], present: Sequence[str], *, ceiling: bool
 ) -> tuple[Cell, ...]:
     by_metric = {str(row["metric"]): row for row in group.to_dict("records")}
     first = group.iloc[0]
@@ -106,6 +115,7 @@ def _summary_row(
         cells.append(value_cell(row) if row else Cell(NOTHING, number=True))
     cells.append(Cell(score(TOP_1, top.get("chance", float("nan"))), number=True))
     cells.append(Cell(p_text(top), number=True))
+    cells += [Cell(share_text(top), number=True)] if ceiling else []
     return tuple(cells)
 
 
@@ -143,6 +153,8 @@ def metrics_table(metrics: pd.DataFrame, order: Order, caption: str) -> Table:
         "n",
         "Drawn",
     )
+    ceiling = has_ceilings(metrics)
+    columns += CEILING_HEADS if ceiling else ()
     rows = []
     for row in order.sort(metrics).to_dict("records"):
         direction = str(row.get("direction") or "")
@@ -156,6 +168,7 @@ def metrics_table(metrics: pd.DataFrame, order: Order, caption: str) -> Table:
                 Cell(p_text(row), number=True, detail=f"({count(row.get('n_permutations'))})"),
                 _counted(row, "n", "n_unit"),
                 _counted(row, "n_resampled", "resampled"),
+                *_ceiling_cells(row, ceiling),
             )
         )
     return Table(caption, columns, tuple(rows))
@@ -163,6 +176,15 @@ def metrics_table(metrics: pd.DataFrame, order: Order, caption: str) -> Table:
 
 def _counted(row: Mapping[str, Any], number: str, unit: str) -> Cell:
     return Cell(count(row.get(number)), number=True, detail=text_or_dash(row.get(unit)))
+
+
+def _ceiling_cells(row: Mapping[str, Any], wanted: bool) -> list[Cell]:
+    if not wanted:
+        return []
+    return [
+        Cell(text, number=True, detail=detail, title=title)
+        for text, detail, title in ceiling_texts(row)
+    ]
 
 
 def definitions(metrics: pd.DataFrame) -> list[tuple[str, str]]:

@@ -140,6 +140,10 @@ def _build_fold(
     mean, sd = mean[index], sd[index]
     if config.scale == "none":
         mean, sd = np.zeros_like(mean), np.ones_like(sd)
+    trials = None
+    if (test.n_repeats > 1).any():
+        single = _samples(pool, part.test, average=False, within_run=within_run)
+        trials = _scaled(single, index, mean=mean, sd=sd)
     fold = Fold(
         name=part.name,
         train=_scaled(train, index, mean=mean, sd=sd),
@@ -148,6 +152,7 @@ def _build_fold(
         mean=mean.astype(np.float32),
         sd=sd.astype(np.float32),
         seen=np.unique(train.stimulus_id),
+        test_trials=trials,
     )
     dropped = {
         "n_voxels_kept": len(index),

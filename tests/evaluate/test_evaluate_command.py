@@ -222,4 +222,9 @@ def test_a_leak_ends_with_a_message(files: Path, capsys: pytest.CaptureFixture) 
     )
     assert "'calibration' of stage `decode`" in error
     assert "Traceback" not in error
+
+
+def test_voxels_and_decoder_come_together(files: Path, capsys: pytest.CaptureFixture) -> None:
+    assert call(files, f"--voxels={files / 'pred.h5'}") == 1
+    assert "--voxels and --decoder together; got only --voxels" in capsys.readouterr().err
     assert not (files / "metrics.json").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import h5py
@@ -162,3 +162,23 @@ def test_artefacts_check_themselves() -> None:
     with pytest.raises(ArtifactError, match=r"2 of 3 stimuli have no embedding: 'x', 'y'"):
         embeddings.rows(np.array(["x", "a", "y"]))
     np.testing.assert_array_equal(embeddings.rows(np.array(["c", "a", "c"])), [2, 0, 2])
+
+
+def test_a_file_older_than_a_field_with_a_default_is_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    made = make_voxel_set(rng)
+    fold = replace(made.folds[0], test_trials=make_samples(5, 4, rng))
+    made = replace(made, folds=(fold, *made.folds[1:]))
+    path = tmp_path / "voxels.h5"
+    save_artifact(path, made, RECORD)
+    found = load_artifact(path, VoxelSet).folds
+    np.testing.assert_array_equal(found[0].test_trials.data, fold.test_trials.data)
+    assert found[1].test_trials is None
+    with h5py.File(path, "r+") as file:
+        del file["folds/00000/test_trials"]
+        del file["folds/00001"].attrs["test_trials"]
+    assert all(fold.test_trials is None for fold in load_artifact(path, VoxelSet).folds)
+    with h5py.File(path, "r+") as file:
+        del file["folds/00000/seen"]
+    with pytest.raises(ArtifactError, match="damaged"):
+        load_artifact(path, VoxelSet)

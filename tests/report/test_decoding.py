@@ -339,7 +339,10 @@ def test_settings_are_drawn_apart(order, study) -> None:
 
 def test_methods_tell_what_was_measured_and_nothing_else(study) -> None:
     config = study.model_dump(mode="json")
-    assert len(describe_measures(study, Citations())) == 1
+    assert len(describe_measures(study, Citations())) == 2
+    surface = readable(describe_measures(study, Citations())[1])
+    assert "Decoders (ridge) were fitted again on 12.5 %, 25.0 %, 50.0 %, 100.0 %" in surface
+    config["surface"]["enabled"] = False
     alone = parse_study({**config, "decoders": config["decoders"][:1]}, where="x")
     assert describe_measures(alone, Citations()) == []
     config |= {

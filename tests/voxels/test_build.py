@@ -349,3 +349,15 @@ def test_nothing_left_or_one_trial(world, make_run):
     single = make_run(["a"], run="09", space=world.brain, data=np.ones((1, 22)))
     with pytest.raises(DataError, match="'ses-01_run-09' has one trial"):
         build(world, betas=[*world.betas(), single], normalise="run")
+
+
+def test_single_test_trials_are_scaled_as_their_means_are(world):
+    fold = build(world).folds[0]
+    trials = fold.test_trials
+    assert sorted(trials.stimulus_id) == sorted("tttuuuvvw")
+    np.testing.assert_array_equal(trials.n_repeats, 1)
+    for name, mean in zip(fold.test.stimulus_id, fold.test.data, strict=True):
+        own = trials.data[trials.stimulus_id == name]
+        np.testing.assert_allclose(own.mean(axis=0), mean, atol=1e-5)
+    assert build(world, average_test=False).folds[0].test_trials is None
+    assert all(fold.test_trials is None for fold in build(world, split=BY_CATEGORY).folds)

@@ -201,20 +201,26 @@ def test_subjects_and_decoders_are_put_together(finished: Path) -> None:
 
 
 @pytest.mark.slow
-def test_bands_bottleneck_and_importance_on_request(finished: Path, snakemake) -> None:
+def test_bands_bottleneck_importance_and_surface_on_request(finished: Path, snakemake) -> None:
     extras = str(Path(__file__).with_name("extras.yaml"))
     done = snakemake("--configfile", "config/demo.yaml", TINY, extras)
     assert done.returncode == 0, done.stdout + done.stderr
     results = finished.parent / "extras"
     curves = [read_tsv(path) for path in sorted(results.glob("bottleneck/sub-01/*.tsv"))]
     assert [set(curve["rank"]) for curve in curves] == [{0, 1, 4}] * 3
-    (path,) = results.glob("importance/sub-01/*.tsv")
+    tables = [read_tsv(path) for path in sorted(results.glob("importance/sub-01/*.tsv"))]
+    for table, decoder in zip(tables, ("banded", "ridge"), strict=True):
+        assert list(table["left_out"])[1:] == ["early", "higher"]
+        assert set(table["roi"]) == {"visual"} and set(table["decoder"]) == {decoder}
+    (path,) = results.glob("surface/sub-01/*.tsv")
     table = read_tsv(path)
-    assert list(table["left_out"])[1:] == ["early", "higher"]
-    assert set(table["roi"]) == {"visual"} and set(table["decoder"]) == {"banded"}
+    assert set(table["roi"]) == {"visual"} and set(table["n_repeats"]) == {1, 2, 4}
+    assert path.with_suffix(".png").is_file()
     page = (results / "report/report.html").read_text()
     assert "Bottleneck: identification" in page and "Leave one ROI out" in page
     assert "banded ridge regression" in page
+    assert "Accuracy against training data, repeats and candidates" in page
+    assert "Without noise" in page
 
 
 def test_a_study_without_choices_tunes_nothing(finished: Path, snakemake) -> None:

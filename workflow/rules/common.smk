@@ -335,6 +335,11 @@ def importance_tables():
     return expand(result("importance"), **{**LABELS, **labels})
 
 
+def surfaces():
+    """Tables of accuracy against data, repeats and candidates."""
+    return expand(result("surface"), **{**LABELS, **STUDY.surface_labels})
+
+
 def curves():
     """The calibration curves of all subjects, where the study asks for them."""
     if not STUDY.calibration_curve.enabled:

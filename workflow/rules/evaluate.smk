@@ -5,6 +5,8 @@ rule evaluate:
         predictions=result("predictions"),
         embeddings=EMBEDDINGS,
         stimuli=optional(STIMULI),
+        voxels=result("voxels"),
+        decoder=result("decoder"),
     output:
         metrics=result("metrics"),
         table=result("metrics_table"),
@@ -27,6 +29,7 @@ rule evaluate:
     shell:
         "braindecode-clip evaluate --retrieval {input.retrieval:q} --reverse {input.reversed_retrieval:q}"
         " --predictions {input.predictions:q} --embeddings {input.embeddings:q}"
+        " --voxels {input.voxels:q} --decoder {input.decoder:q}"
         " --options {params.options:q} --seed {params.seed} --out {output.metrics:q}"
         " --out-table {output.table:q} --out-items {output.item_table:q}"
         " --out-dimensions {output.dimensions:q} {params.stimuli} > {log:q} 2>&1"

@@ -11,6 +11,7 @@ rule report:
         importance=importance_tables(),
         controls=every(result("controls")) if STUDY.controls.enabled else [],
         curves=curves(),
+        surfaces=surfaces(),
         reliability=every(result("reliability")),
         noise_ceiling=every(result("noise_ceiling")),
         pattern=every(result("pattern")),
