@@ -138,6 +138,8 @@ def noise_free_correlation(
         var_p = weights @ p**2 / n - of_p**2
         noise = signal.noise * (weights @ inverse_n / n[:, 0])[:, None]
         kept = (var_t.min(axis=0) > 0) & (var_p.min(axis=0) > 0)
+        if not kept.any():
+            return np.full((len(weights), len(ADDED)), np.nan)
         columns = [
             (both / np.sqrt(np.where(kept, var_t * (var_p + a * noise), 1)))[:, kept].mean(axis=1)
             for a in ADDED
@@ -146,6 +148,9 @@ def noise_free_correlation(
 
     drawn = resample(statistic, clusters, n_bootstrap=n_bootstrap, rng=rng).bootstrap
     drawn = np.concatenate([statistic(np.ones((1, len(p)))), drawn])
+    if not np.isfinite(drawn).all():
+        # Few samples: of some resamples no dimension varies.
+        return {}
     item = _summary(np.clip(drawn[:, 0] * _growth(drawn), -1.0, 1.0), confidence)
     return {"correlation_mean": item} if np.isfinite(item).all() else {}
 

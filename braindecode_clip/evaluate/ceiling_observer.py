@@ -79,7 +79,7 @@ class Observer:
         -------
         dict
             Metric to score: top_k for each k, pairwise, mean_rank, median_rank,
-            mean_reciprocal_rank.
+            mean_reciprocal_rank, percentile_rank.
         """
         n_pool = len(self._signals) - self._n_queries
         if total <= 0:
@@ -130,4 +130,5 @@ class Observer:
             "mean_rank": float(1 + d * share.mean()),
             "median_rank": float(1 + np.median(drawn)),
             "mean_reciprocal_rank": float(reciprocal.mean()),
+            "percentile_rank": float(1 - (0.5 + d * share.mean()) / (d + n_below + 1)),
         }

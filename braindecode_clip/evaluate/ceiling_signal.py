@@ -129,6 +129,9 @@ def measure_signal(repeats: Repeats, *, inverse_n: float) -> Signal | None:
     for out in np.unique(groups):
         rows = groups != out
         trials = rows[label]
+        if trials.sum() - rows.sum() - basis.shape[1] <= 3:
+            # The moments of so few trials are infinite.
+            return None
         renamed = (np.cumsum(rows) - 1)[label[trials]]
         left.append(_moments(means[rows] @ basis, parts[1][trials], renamed, counts[rows]))
         reliability.append(
