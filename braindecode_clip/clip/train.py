@@ -26,6 +26,7 @@ from braindecode_clip.clip.data import Batch, PairBatches, Pairs, normalised
 from braindecode_clip.clip.losses import MaskedClipLoss, WordLoss
 from braindecode_clip.clip.models import build_model, save_model, start_from
 from braindecode_clip.clip.optim import learning_rate, make_optimiser
+from braindecode_clip.clip.picture_store import PictureStore, prepared_rows
 from braindecode_clip.clip.recall import Recall, pooled_recall
 from braindecode_clip.clip.tokenizers import WordTokenizer
 from braindecode_clip.clip.training_log import (
@@ -65,6 +66,8 @@ class Trainer:
     initial : path, optional
         Model directory to start from, of the same towers and vocabulary; fresh weights
         without.
+    n_workers : int
+        Threads that decode pictures ahead; they change no number.
     device : str or torch.device
         Where to train.
 
@@ -86,13 +89,14 @@ class Trainer:
         state_dir: str | Path,
         resume: bool = False,
         initial: str | Path | None = None,
+        n_workers: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
         _check_pairs(recipe, pairs, validation)
         self.recipe, self.validation = recipe, validation
         self.state_dir, self.device = Path(state_dir), torch.device(device)
         self.tokenizer = WordTokenizer.from_captions(
-            pairs.captions.ravel().tolist(),
+            pairs.wordings,
             context_length=recipe.model.text_cfg["context_length"],
         )
         self.batches = PairBatches(
@@ -104,6 +108,9 @@ class Trainer:
             std=recipe.preprocess.std,
             max_shift_px=recipe.training.max_shift_px,
             kin_size=recipe.training.kin_size,
+            data=recipe.data,
+            interpolation=recipe.preprocess.interpolation,
+            n_workers=n_workers,
         )
         self.n_steps = recipe.training.epochs * self.batches.steps_per_epoch
         self.model = build_model(recipe, self.tokenizer).to(self.device)
@@ -174,7 +181,7 @@ class Trainer:
             mean=self.recipe.preprocess.mean,
             std=self.recipe.preprocess.std,
         )
-        captions = self.validation.captions[:, 0]
+        captions = np.array(self.validation.first_wordings)
         rng = np.random.default_rng(0)
         return pooled_recall(images, texts, captions, rng=rng)
 
@@ -313,11 +320,12 @@ def encode_pairs(
     was_training = model.training
     model.eval()
     images, texts = [], []
+    captions = pairs.first_wordings
     with torch.inference_mode():
         for start in range(0, len(pairs), batch_size):
-            part = slice(start, start + batch_size)
-            pixels = normalised(pairs.images[part], mean, std).to(device)
-            tokens = torch.as_tensor(tokenizer(pairs.captions[part, 0].tolist())).to(device)
+            rows = range(start, min(start + batch_size, len(pairs)))
+            pixels = normalised(prepared_rows(pairs.images, rows), mean, std).to(device)
+            tokens = torch.as_tensor(tokenizer(captions[rows.start : rows.stop])).to(device)
             images.append(model.encode_image(pixels, normalize=True).float().cpu().numpy())
             texts.append(model.encode_text(tokens, normalize=True).float().cpu().numpy())
     model.train(was_training)
@@ -328,18 +336,24 @@ def _check_pairs(recipe: ClipRecipe, training: Pairs, validation: Pairs) -> None
     side = recipe.model.vision_cfg["image_size"]
     problems = Problems("pairs")
     for name, pairs in (("training", training), ("validation", validation)):
-        height, width = pairs.images.shape[1:3]
+        height, width = pairs.shape_px
         if (height, width) != (side, side):
             problems.add(
                 f"{name} pictures are {width} x {height} pixels, the model takes {side} x {side}. "
                 "Render or resize them to that size, or set model.vision_cfg.image_size."
             )
-    if len(set(validation.captions[:, 0])) < 2:
+    if len(set(validation.first_wordings)) < 2:
         problems.add("validation pairs have fewer than two distinct captions; retrieval needs two.")
     problems.raise_if_any()
 
 
 def _pairs_digest(pairs: Pairs) -> str:
-    digest = hashlib.sha256(np.ascontiguousarray(pairs.images))
-    digest.update("\x1f".join(map(str, pairs.captions.ravel())).encode())
+    """Tell collections apart: by every pixel of an array; by names and sizes of files."""
+    if isinstance(pairs.images, PictureStore):
+        digest = hashlib.sha256("\x1f".join(pairs.images.names).encode())
+        digest.update(pairs.images.sizes.tobytes())
+    else:
+        digest = hashlib.sha256(np.ascontiguousarray(pairs.images))
+    digest.update("\x1f".join(pairs.wordings).encode())
+    digest.update(pairs.counts.tobytes())
     return digest.hexdigest()

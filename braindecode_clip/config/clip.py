@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from braindecode_clip.config.base import Section
+from braindecode_clip.config.clip_data import DataConfig
 
 
 class ModelConfig(Section):
@@ -122,6 +123,9 @@ class ClipRecipe(Section):
         default_factory=OptimiserConfig, description="AdamW and its schedule."
     )
     training: TrainConfig = Field(default_factory=TrainConfig, description="The run.")
+    data: DataConfig = Field(
+        default_factory=DataConfig, description="Captions, splits, augmentation and order."
+    )
 
     @model_validator(mode="after")
     def _text_context_is_given(self) -> ClipRecipe:
