@@ -81,4 +81,4 @@ def random_cut(
 ) -> np.ndarray:
     """Cut a random box out of a picture and resize it to (side_px, side_px, 3) uint8."""
     cut = picture.crop(crop_box(picture.size, scale, rng))
-    return np.asarray(cut.resize((side_px, side_px), _RESAMPLING[interpolation]))
+    return np.array(cut.resize((side_px, side_px), _RESAMPLING[interpolation]))
