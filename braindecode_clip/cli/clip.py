@@ -171,6 +171,11 @@ def evaluate(
         typer.Option(help="Held-out pairs; of several files each is measured, and all together."),
     ],
     out: Annotated[Path, typer.Option(help="File to write (JSON).")],
+    split: Annotated[str | None, typer.Option(help="Measure this split of the pairs.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option("--format", help="Kind of the pairs; recognised by default."),
+    ] = None,
     pool_size: Annotated[int, typer.Option(min=2, help="Distinct captions in a pool.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Deals the pools.")] = 2026,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -183,7 +188,7 @@ def evaluate(
     from braindecode_clip.logs import get_logger, milestone
 
     logger = get_logger(__name__)
-    parts = {path.stem: _as_lists(read_pairs(path)) for path in pairs}
+    parts = {path.stem: _as_lists(read_pairs(path, kind=kind, split=split)) for path in pairs}
     if len(parts) > 1:
         parts["all"] = tuple(
             [item for each in lists for item in each] for lists in zip(*parts.values(), strict=True)

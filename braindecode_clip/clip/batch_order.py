@@ -165,17 +165,19 @@ def deal(
 
 def n_batches_for(conflicts: Conflicts, *, batch_size: int, rng: np.random.Generator) -> int:
     """Return how many full batches a first deal reaches without repeating a row; 0 for none."""
-    n_batches = most_batches(conflicts, batch_size)
-    while n_batches:
+    n_batches, step = most_batches(conflicts, batch_size), 0
+    while n_batches > 0:
         order, spare = _chosen(conflicts, n_batches, batch_size, rng)
         table = _Table(conflicts.keys, n_batches, batch_size)
         for row in [r for r in order.tolist() if not table.place(r)] + spare.tolist():
             table.place(row)
         if not table.open:
             break
-        # Keys that overlap make the bound too high: come down by what is missing.
+        # Keys that overlap make the bound too high: come down by what is missing, and by ever
+        # larger steps, so that the number of trials stays logarithmic.
         n_missing = sum(batch_size - len(table.rows[batch]) for batch in table.open)
-        n_batches -= -(-n_missing // batch_size)
+        n_batches -= max(-(-n_missing // batch_size), step)
+        step = 2 * step + 1
     return max(n_batches, 0)
 
 

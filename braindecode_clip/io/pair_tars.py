@@ -126,8 +126,6 @@ def _index(
             for member in archive:
                 if not member.isfile():
                     continue
-                if member.offset_data + member.size > shard.stat().st_size:
-                    raise tarfile.ReadError(f"'{member.name}' is cut off")
                 folder, _, base = member.name.rpartition("/")
                 stem, _, ending = base.partition(".")
                 key = f"{folder}/{stem}" if folder else stem

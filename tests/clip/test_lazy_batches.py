@@ -11,7 +11,7 @@ from PIL import Image
 
 from braindecode_clip.clip.augment import crop_box, random_cut
 from braindecode_clip.clip.data import PairBatches
-from braindecode_clip.clip.encoders import load_encoder
+from braindecode_clip.clip.encoders import load_encoder, open_picture
 from braindecode_clip.clip.pairs import Pairs, normalised
 from braindecode_clip.clip.picture_store import PictureStore, prepared_rows
 from braindecode_clip.clip.pictures import preparation, resized_pictures
@@ -19,6 +19,7 @@ from braindecode_clip.clip.tokenizers import WordTokenizer
 from braindecode_clip.clip.train import Trainer
 from braindecode_clip.config.clip_data import DataConfig
 from braindecode_clip.errors import DataError
+from braindecode_clip.io.images import decode_rgb
 from braindecode_clip.seeds import make_rng
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
@@ -332,3 +333,24 @@ def test_a_stopped_run_on_lazy_pictures_goes_on_bit_by_bit(make_store, tiny_reci
     cut.run()
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, cut.model.state_dict()[name]), name
+
+
+def test_training_and_the_encoder_read_the_same_pixels_of_odd_files(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    rng = np.random.default_rng(0)
+    made = {
+        "turned.jpg": (picture(1), {"exif": exif}),
+        "clear.png": (Image.fromarray(rng.integers(0, 256, (9, 8, 4), dtype=np.uint8)), {}),
+        "deep.png": (Image.fromarray(rng.integers(0, 65536, (9, 8), dtype=np.uint16)), {}),
+        "ink.jpg": (picture(2).convert("CMYK"), {}),
+        "grey.png": (picture(3).convert("L"), {}),
+        "palette.png": (picture(4).convert("P"), {}),
+    }
+    for name, (image, options) in made.items():
+        image.save(tmp_path / name, **options)
+        read = decode_rgb((tmp_path / name).read_bytes())
+        encoders = open_picture(tmp_path / name)
+        assert read.mode == encoders.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(read), np.asarray(encoders), err_msg=name)
+    assert open_picture(tmp_path / "turned.jpg").size == (36, 40)

@@ -53,6 +53,7 @@ def test_every_kind_gives_the_same_pictures_and_captions(kind, tmp_path):
         np.testing.assert_array_equal(np.asarray(load_picture(source, k)), np.asarray(want))
     again = source.take([5, 0])
     assert again.captions == (source.captions[5], source.captions[0])
+    np.testing.assert_array_equal(again.sizes, source.sizes[[5, 0]])
     assert (again.read(0), again.read(1)) == (source.read(5), source.read(0))
 
 
