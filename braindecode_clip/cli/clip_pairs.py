@@ -58,7 +58,9 @@ def divide(
     from braindecode_clip.io.pair_scan import content_digests
 
     if config.by == "column":
-        return _by_column(source)
+        parts = _by_column(source)
+        _warn_of_leaks(parts, with_files=config.same_file_together, n_workers=n_workers)
+        return parts
     if config.by == "group" and source.groups is None:
         raise DataError(
             f"{source.where}: data.split.by is 'group', and there are no groups. Give a column "
@@ -155,6 +157,28 @@ def _by_column(source: PairSource) -> tuple[PairSource, PairSource]:
             )
         parts.append(source.take(rows))
     return parts[0], parts[1]
+
+
+def _warn_of_leaks(
+    parts: tuple[PairSource, PairSource], *, with_files: bool, n_workers: int
+) -> None:
+    """Warn of groups and identical files that a source's own split leaves in both parts."""
+    from braindecode_clip.io.pair_scan import content_digests
+    from braindecode_clip.logs import get_logger
+
+    values = {"groups": [part.groups or () for part in parts]}
+    if with_files:
+        values["identical files"] = [content_digests(part, n_workers=n_workers) for part in parts]
+    for name, (training, held) in values.items():
+        n_both = len((set(training) & set(held)) - {""})
+        if n_both:
+            get_logger(__name__).warning(
+                "%s: %d %s stand in the training and in the held-out part of the column 'split', "
+                "so held-out scores are too good. Split by group instead, or mend the column.",
+                parts[0].where,
+                n_both,
+                name,
+            )
 
 
 def _store(source: PairSource, recipe: ClipRecipe, *, cache: str, is_training: bool):

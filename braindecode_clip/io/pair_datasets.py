@@ -11,14 +11,14 @@ from braindecode_clip.checks import some
 from braindecode_clip.errors import DataError
 from braindecode_clip.io.pair_source import PairSource, clean_captions, empty_note, strings_of
 
-_MARKS = ("dataset_dict.json", "dataset_info.json", "state.json")
+_MARKS = (("dataset_dict.json",), ("dataset_info.json", "state.json"))
 _PICTURE_COLUMNS = ("image", "img", "jpg", "png")
 _CAPTION_COLUMNS = ("caption", "captions", "text", "texts", "sentences", "txt")
 
 
 def is_saved_dataset(path: Path) -> bool:
     """Tell whether a folder was written by ``save_to_disk``."""
-    return path.is_dir() and any((path / name).is_file() for name in _MARKS)
+    return path.is_dir() and any(all((path / name).is_file() for name in names) for names in _MARKS)
 
 
 def read_saved_dataset(path: Path) -> PairSource:

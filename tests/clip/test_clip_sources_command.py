@@ -96,7 +96,12 @@ def test_held_out_by_group_by_column_or_by_options(write_recipe, tmp_path, capsy
 
     # Eight groups of three.
     assert counts("a", {"split": {"by": "group", "validation": 0.25}}) == [18, 6]
+    capsys.readouterr()
+    (tmp_path / "p03.jpg").write_bytes((tmp_path / "p01.jpg").read_bytes())
     assert counts("b", {"split": {"by": "column"}}) == [18, 6]
+    printed = capsys.readouterr().err
+    assert "6 groups stand in the training and in the held-out part" in printed
+    assert "1 identical files stand in" in printed
     assert counts("c", {}, "--split", "train", "--validation-split", "val") == [18, 6]
     capsys.readouterr()
     split = {"split": {"by": "picture"}}

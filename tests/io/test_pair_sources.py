@@ -228,6 +228,9 @@ def test_kinds_that_are_not_recognised_or_do_not_fit(tmp_path):
 
 def test_a_saved_data_set_without_the_library(tmp_path, monkeypatch):
     (tmp_path / "dataset_info.json").write_text("{}", encoding="utf-8")
+    assert kind_of(tmp_path) == "folder"
+    (tmp_path / "state.json").write_text("{}", encoding="utf-8")
+    assert kind_of(tmp_path) == "datasets"
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"not installed.*braindecode-clip\[datasets\]"):
         read_pairs(tmp_path)
