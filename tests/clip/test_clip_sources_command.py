@@ -6,18 +6,25 @@ import numpy as np
 import pytest
 import yaml
 from pair_files import (
+    SavedPart,
     captions_of,
+    content,
     encoded,
     picture,
+    stand_in_for_datasets,
     write_coco,
     write_folder,
     write_scenes,
     write_table,
     write_tars,
 )
+from PIL import Image
 from safetensors.numpy import load_file
 
+from braindecode_clip.cli.clip_pairs import divide
 from braindecode_clip.cli.main import main
+from braindecode_clip.config.clip_data import SplitConfig
+from braindecode_clip.io.pairs import read_pairs
 
 
 @pytest.fixture
@@ -63,6 +70,38 @@ def test_five_steps_from_every_kind_of_source(kind, write_recipe, tmp_path, caps
     assert record["training"]["kind"] == kind
     assert (record["training"]["n_pictures"], record["validation"]["n_pictures"]) == (20, 5)
     assert record["training"]["steps_per_epoch"] == 5
+
+
+def test_five_steps_from_a_saved_data_set(write_recipe, tmp_path, monkeypatch, capsys):
+    """By a stand-in for the library `datasets`, which need not be installed."""
+    parts = {
+        name: SavedPart(
+            {
+                "image": [{"bytes": content(k)[1], "path": None} for k in rows],
+                "caption": [captions_of(k) for k in rows],
+            }
+        )
+        for name, rows in (("train", range(20)), ("validation", range(20, 25)))
+    }
+    pairs = stand_in_for_datasets(monkeypatch, tmp_path, parts)
+    assert train(write_recipe({"split": {"by": "column"}}), pairs, tmp_path / "m") == 0
+    assert "step 5 of 5" in capsys.readouterr().err
+
+
+def test_the_same_pairs_as_arrays_and_as_files_end_with_the_same_weights(write_recipe, tmp_path):
+    scenes = write_scenes(tmp_path / "s.h5", 20)
+    folder = tmp_path / "f"
+    folder.mkdir()
+    source = read_pairs(scenes)
+    for k, (pixels, own) in enumerate(zip(source.pixels, source.captions, strict=True)):
+        Image.fromarray(pixels).save(folder / f"{k:02d}.png")
+        (folder / f"{k:02d}.txt").write_text("\n".join(own), encoding="utf-8")
+    recipe = write_recipe()
+    for name, pairs in (("a", scenes), ("b", folder)):
+        assert train(recipe, pairs, tmp_path / name, "--validation", pairs) == 0
+    second = weights(tmp_path / "b")
+    for name, value in weights(tmp_path / "a").items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
 def test_workers_and_cache_end_with_the_same_weights(write_recipe, tmp_path):
@@ -126,10 +165,6 @@ def test_identical_files_are_held_out_together(write_recipe, tmp_path):
         split = {"by": "picture", "validation": 0.4, "same_file_together": together}
         out = tmp_path / f"m{together}"
         assert train(write_recipe({"split": split}), pairs, out) == 0
-        from braindecode_clip.cli.clip_pairs import divide
-        from braindecode_clip.config.clip_data import SplitConfig
-        from braindecode_clip.io.pairs import read_pairs
-
         parts = divide(read_pairs(pairs), SplitConfig.model_validate(split), n_workers=2)
         return [sum(name[0] == "q" or name == "p00.png" for name in p.names) for p in parts]
 

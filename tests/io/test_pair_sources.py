@@ -3,16 +3,17 @@ from __future__ import annotations
 import io
 import json
 import sys
-import types
 import zlib
 
 import numpy as np
 import pytest
 from pair_files import (
+    SavedPart,
     captions_of,
     content,
     encoded,
     picture,
+    stand_in_for_datasets,
     write_coco,
     write_folder,
     write_pictures,
@@ -236,32 +237,11 @@ def test_a_saved_data_set_without_the_library(tmp_path, monkeypatch):
         read_pairs(tmp_path)
 
 
-class _Part:
-    """The part of a datasets.Dataset that is used, held in memory."""
-
-    def __init__(self, columns, names=None):
-        self.columns, self.column_names = columns, list(columns)
-        self.features = {"label": types.SimpleNamespace(names=names)} if names else {}
-
-    def __len__(self):
-        return len(self.columns["image"])
-
-    def __getitem__(self, key):
-        if isinstance(key, str):
-            return self.columns[key]
-        return {name: values[key] for name, values in self.columns.items()}
-
-    def cast_column(self, name, feature):
-        assert (name, feature) == ("image", "as stored")
-        return self
-
-
 def test_a_saved_data_set_by_a_stand_in_for_the_library(tmp_path, monkeypatch):
-    (tmp_path / "dataset_dict.json").write_text("{}", encoding="utf-8")
     file = tmp_path / "x.png"
     file.write_bytes(content(0)[1])
     parts = {
-        "train": _Part(
+        "train": SavedPart(
             {
                 "image": [{"bytes": content(1)[1], "path": None}, {"bytes": None, "path": file}],
                 "caption": [["a", "b", " "], "c"],
@@ -269,15 +249,12 @@ def test_a_saved_data_set_by_a_stand_in_for_the_library(tmp_path, monkeypatch):
             },
             names=["cat", "sea_lion"],
         ),
-        "test": _Part(
+        "test": SavedPart(
             {"image": [{"bytes": None, "path": None}], "caption": [None], "label": [-1]},
             names=["cat", "sea_lion"],
         ),
     }
-    module = types.ModuleType("datasets")
-    module.load_from_disk = lambda path: parts
-    module.Image = lambda decode: {False: "as stored"}[decode]
-    monkeypatch.setitem(sys.modules, "datasets", module)
+    stand_in_for_datasets(monkeypatch, tmp_path, parts)
     source = read_pairs(tmp_path)
     assert source.kind == "datasets"
     assert source.captions == (("a", "b"), ("c",), ())
