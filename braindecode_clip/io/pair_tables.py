@@ -16,6 +16,7 @@ from braindecode_clip.io.pair_source import (
     file_sizes,
     read_files,
 )
+from braindecode_clip.io.tables import NOT_AVAILABLE
 
 _CAPTION = re.compile(r"captions?([ _-]?\d+)?$")
 _FACTS = ("label", "group", "split")
@@ -81,7 +82,7 @@ def read_table(path: Path) -> PairSource:
 def _parse(path: Path) -> pd.DataFrame:
     separator = "\t" if path.suffix.lower() == ".tsv" else ","
     try:
-        return pd.read_csv(
+        table = pd.read_csv(
             path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
         )
     except UnicodeDecodeError as error:
@@ -90,6 +91,8 @@ def _parse(path: Path) -> pd.DataFrame:
         name = "tab-separated" if separator == "\t" else "comma-separated"
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path}: cannot be read as {name} table ({reason}).") from error
+    # In a TSV "n/a" is an empty cell (BIDS); elsewhere it may be a caption.
+    return table.replace(NOT_AVAILABLE, "") if separator == "\t" else table
 
 
 def _one_each(table: pd.DataFrame, column: str, problems: Problems) -> tuple[str, ...]:

@@ -73,14 +73,14 @@ def test_columns_of_a_table(tmp_path):
     path.write_text(
         "image\tcaption1\tcaption_2\tlabel\tgroup\tsplit\tcaption_length\n"
         "p00.png\tone\ttwo\tsea_lion\t01\ttrain\t9\n"
-        "p01.jpg\t\tn/a\ttea  cup\t02\tval\t9\n"
+        "p01.jpg\tn/a\tNA\ttea  cup\tn/a\tval\t9\n"
         "p00.png\tthree\t \tsea_lion\t01\ttrain\t9\n",
         encoding="utf-8",
     )
     source = read_pairs(path)
-    # "n/a" is a caption like any other; blanks are none.
-    assert source.captions == (("one", "two", "three"), ("n/a",))
-    assert source.groups == ("01", "02")
+    # "NA" is a caption like any other; blanks and, in a TSV, "n/a" are none.
+    assert source.captions == (("one", "two", "three"), ("NA",))
+    assert source.groups == ("01", "")
     assert source.of_split("val").names == ("p01.jpg",)
     with pytest.raises(DataError, match="no rows of split 'test'; it has 'train', 'val'"):
         source.of_split("test")
