@@ -244,7 +244,8 @@ def _data_record(trainer: Trainer, sources: Sequence[PairSource]) -> dict[str, A
         lengths = [tokenizer.length(caption) for caption in own.wordings]
         is_store = isinstance(own.images, PictureStore)
         record[name] = {
-            "source": source.where,
+            # The name alone: models are handed on, and paths say where their maker works.
+            "source": Path(source.where).name,
             "kind": source.kind,
             "n_pictures": len(own),
             "n_captions": len(own.wordings),

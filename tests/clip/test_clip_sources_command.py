@@ -68,6 +68,7 @@ def test_five_steps_from_every_kind_of_source(kind, write_recipe, tmp_path, caps
     assert "step 5 of 5" in capsys.readouterr().err
     record = json.loads((tmp_path / "m" / "data.json").read_text(encoding="utf-8"))
     assert record["training"]["kind"] == kind
+    assert record["training"]["source"] == pairs.name
     assert (record["training"]["n_pictures"], record["validation"]["n_pictures"]) == (20, 5)
     assert record["training"]["steps_per_epoch"] == 5
 
