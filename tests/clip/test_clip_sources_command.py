@@ -243,6 +243,8 @@ def test_a_source_is_described(tmp_path, capsys):
     (tmp_path / "p06.png").write_bytes(encoded(picture(6, (90, 20))))
     with path.open("a", encoding="utf-8") as file:
         file.write(f"p05.jpg,a red thing 4,g1,train\np05.jpg,{'very ' * 80}long,g1,train\n")
+        # Twice for one picture: no caption that it shares with another.
+        file.write("p00.png,a red thing 0,g0,train\n")
     assert main(["clip", "data", str(path), "--out", str(tmp_path / "d.json")]) == 0
     printed = capsys.readouterr().out
     found = json.loads((tmp_path / "d.json").read_text(encoding="utf-8"))
@@ -252,7 +254,7 @@ def test_a_source_is_described(tmp_path, capsys):
     assert pictures["n_identical_files"] == 2
     assert pictures["identical_files"] == [["p00.png", "p02.png", "p07.jpg"]]
     assert (pictures["width_px"]["max"], pictures["height_px"]["min"]) == (90, 20)
-    n = sum(len(captions_of(k)) for k in range(8)) + 2
+    n = sum(len(captions_of(k)) for k in range(8)) + 3
     assert texts["n_captions"] == n
     assert texts["captions_per_picture"]["max"] == 5
     assert texts["n_captions_of_several_pictures"] == 1
