@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+    import torch
 
     from braindecode_clip.clip.data import Pairs
     from braindecode_clip.clip.evaluation import ZeroShotTask
@@ -58,6 +61,10 @@ def train(
         Path | None,
         typer.Option(help="Model folder to start from, instead of fresh weights."),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Model folder to imitate, or to ask which captions are alike."),
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Rows of a table of pairs: value of its column 'split'.")
     ] = None,
@@ -71,35 +78,43 @@ def train(
 ) -> None:
     """Train a model, from scratch or from another one.
 
-    An interrupted run goes on with --resume, bit by bit.
+    An interrupted run goes on with --resume, bit by bit. With several processes, each takes
+    batch_size pairs: torchrun --nproc-per-node 2 -m braindecode_clip.cli.main clip train ...
     """
     import torch
 
-    from braindecode_clip.clip.encoders import choose_device
+    from braindecode_clip.clip.distributed import joined
     from braindecode_clip.clip.train import Trainer
     from braindecode_clip.io.pairs import read_pairs
-    from braindecode_clip.logs import get_logger, milestone
+    from braindecode_clip.logs import LOGGER_NAME, get_logger, milestone
 
     logger = get_logger(__name__)
     config = read_options(recipe, ClipRecipe, flag="--recipe")
     if threads is not None:
         torch.set_num_threads(threads)
-    with milestone(logger, "read the pairs") as note:
-        trainer = Trainer(
-            config,
-            _as_pairs(read_pairs(pairs, split=split), config),
-            validation=_as_pairs(read_pairs(validation, split=validation_split), config),
-            state_dir=state if state is not None else out.with_name(f"{out.name}-state"),
-            resume=resume,
-            initial=initial,
-            device=choose_device(device),
-        )
-        n_weights = sum(p.numel() for p in trainer.model.parameters())
-        note(f"{trainer.n_steps} steps, {n_weights / 1e6:.2f} million weights")
-    with milestone(logger, f"trained {config.name}"):
-        _run_with_progress(trainer)
-    trainer.export(out)
-    logger.info("wrote %s", out)
+    place, n_processes = _place(device)
+    with joined(n_processes, place) as processes:
+        if not processes.is_first:
+            # One process tells what all of them do.
+            logging.getLogger(LOGGER_NAME).setLevel(logging.WARNING)
+        with milestone(logger, "read the pairs") as note:
+            trainer = Trainer(
+                config,
+                _as_pairs(read_pairs(pairs, split=split), config),
+                validation=_as_pairs(read_pairs(validation, split=validation_split), config),
+                state_dir=state if state is not None else out.with_name(f"{out.name}-state"),
+                resume=resume,
+                initial=initial,
+                teacher=teacher,
+                processes=processes,
+                device=place,
+            )
+            n_weights = sum(p.numel() for p in trainer.model.parameters())
+            note(f"{trainer.n_steps} steps, {n_weights / 1e6:.2f} million weights")
+        with milestone(logger, f"trained {config.name}"):
+            _run_with_progress(trainer)
+        trainer.export(out)
+        logger.info("wrote %s", out)
 
 
 @app.command()
@@ -183,6 +198,19 @@ def _kin(file: PairFile) -> np.ndarray | None:
     return np.unique(keys, return_inverse=True)[1].astype(np.int64)
 
 
+def _place(device: str) -> tuple[torch.device, int]:
+    """Return this process's device, and how many processes ``torchrun`` started (1 without)."""
+    import torch
+
+    from braindecode_clip.clip.encoders import choose_device
+
+    place, n_processes = choose_device(device), int(os.environ.get("WORLD_SIZE", "1"))
+    if n_processes > 1 and place.type == "cuda":
+        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(place)
+    return place, n_processes
+
+
 def _as_lists(file: PairFile) -> tuple[list, list, list]:
     """Return pictures, first wordings, and scenes (none where the file has none)."""
     from PIL import Image
@@ -199,7 +227,7 @@ def _run_with_progress(trainer: Trainer) -> None:
     from braindecode_clip.logs import get_logger
 
     logger = get_logger(__name__)
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and trainer.processes.is_first):
         trainer.run(on_step=lambda step, n, row: row and logger.info("%s", _line(step, n, row)))
         return
     from rich.console import Console
