@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from braindecode_clip.cli.clip_lr_range import lr_range
 from braindecode_clip.cli.common import options_help, read_options
 from braindecode_clip.config.clip import (
     ClipRecipe,
@@ -39,6 +40,9 @@ app = typer.Typer(
 )
 
 _RECIPE_HELP = options_help(ClipRecipe, ModelConfig, PreprocessConfig, OptimiserConfig, TrainConfig)
+
+
+app.command("lr-range")(lr_range)
 
 
 @app.command(epilog=_RECIPE_HELP)
