@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from braindecode_clip.checks import Problems
-from braindecode_clip.clip.data import Pairs
 from braindecode_clip.config.clip import ClipRecipe
 from braindecode_clip.errors import ConfigError
 from braindecode_clip.seeds import derive_seed
@@ -46,8 +44,7 @@ def check_facts(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any])
     ConfigError
         Anything but the number of threads differs; all differences are named.
     """
-    known = {**found, "recipe": _with_defaults(found["recipe"])}
-    other = [name for key, name in _NAMES.items() if known.get(key) != wanted[key]]
+    other = [name for key, name in _NAMES.items() if found.get(key) != wanted[key]]
     if other:
         raise ConfigError(
             f"{path}: was made from {' and '.join(other)}. Name another folder, or give "
@@ -86,13 +83,6 @@ def check_options(
     problems.raise_if_any(ConfigError)
 
 
-def pairs_digest(pairs: Pairs) -> str:
-    """Return a SHA-256 over pictures and captions."""
-    digest = hashlib.sha256(np.ascontiguousarray(pairs.images))
-    digest.update("\x1f".join(map(str, pairs.captions.ravel())).encode())
-    return digest.hexdigest()
-
-
 def weights_digest(model: torch.nn.Module) -> str:
     """Return a SHA-256 over all weights and buffers."""
     digest = hashlib.sha256()
@@ -113,11 +103,3 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     random.seed(value)
     # Ours do not use the global generator, but towers of other packages may.
     np.random.seed(value % 2**32)  # noqa: NPY002
-
-
-def _with_defaults(recipe: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Fill in options that are newer than the state."""
-    try:
-        return ClipRecipe.model_validate(recipe).model_dump(mode="json")
-    except ValidationError:
-        return recipe

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.clip.checkpoints import (
@@ -20,21 +19,19 @@ from braindecode_clip.clip.checkpoints import (
     Progress,
     capture,
     read_state,
-    replacing,
     restore,
     write_state,
 )
 from braindecode_clip.clip.data import Batch, PairBatches, Pairs, normalised
 from braindecode_clip.clip.distributed import Processes
+from braindecode_clip.clip.export import export_run
 from braindecode_clip.clip.false_negatives import equal_pictures
 from braindecode_clip.clip.learner import Learner
-from braindecode_clip.clip.models import save_model
 from braindecode_clip.clip.optim import learning_rate
 from braindecode_clip.clip.recall import Recall, pooled_recall
 from braindecode_clip.clip.run_state import (
     check_facts,
     check_options,
-    pairs_digest,
     seed_step,
     weights_digest,
 )
@@ -49,10 +46,6 @@ from braindecode_clip.clip.training_log import (
 )
 from braindecode_clip.config.clip import ClipRecipe
 from braindecode_clip.errors import ConfigError, DataError
-
-RECIPE_FILE = "recipe.yaml"
-#: Folder of the running mean of the weights, in the model's.
-MEAN_FOLDER = "ema"
 
 logger = logging.getLogger(__name__)
 
@@ -90,8 +83,7 @@ class Trainer:
     ------
     ConfigError
         ``state_dir`` holds a state and ``resume`` is off, or the state is of another recipe
-        or other pairs.
-        Or options do not fit one another, the towers, ``initial`` or ``teacher``.
+        or other pairs; or options do not fit the towers, ``initial`` or ``teacher``.
     DataError
         Pairs are fewer than a batch, or pictures have another size than the model's.
     """
@@ -140,7 +132,7 @@ class Trainer:
         self.model = self.learner.model
         self.facts = {
             "recipe": recipe.model_dump(mode="json"),
-            "pairs_sha256": pairs_digest(pairs),
+            "pairs_sha256": _pairs_digest(pairs),
             "initial": "" if initial is None else str(initial),
             "weights_sha256": weights_digest(self.model),
             "teacher": "" if teacher is None else str(teacher),
@@ -194,24 +186,14 @@ class Trainer:
         The model is the last, or the best where the recipe stops early; the running mean of
         its weights goes into the folder ``ema`` in it.
         """
-        if not self.processes.is_first:
-            return
-        target, modules = Path(directory), self.learner.modules
-        if self.recipe.training.early_stop_patience is not None:
-            best = read_state(self.state_dir / BEST_FILE).tensors
-            modules = copy.deepcopy(modules)
-            modules.load_state_dict({k.removeprefix("model."): v for k, v in best.items()})
-        options = {"recipe": self.recipe, "tokenizer": self.tokenizer}
-        save_model(target, modules["clip"], **options)
-        if "mean" in modules:
-            save_model(target / MEAN_FOLDER, modules["mean"], **options)
-        texts = {
-            RECIPE_FILE: yaml.safe_dump(self.recipe.model_dump(mode="json"), sort_keys=False),
-            LOG_FILE: (self.state_dir / LOG_FILE).read_text(encoding="utf-8"),
-        }
-        for name, text in texts.items():
-            with replacing(target / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        if self.processes.is_first:
+            export_run(
+                Path(directory),
+                self.learner.modules,
+                recipe=self.recipe,
+                tokenizer=self.tokenizer,
+                state_dir=self.state_dir,
+            )
 
     def validate(self) -> tuple[Recall, Recall]:
         """Return held-out retrieval (image to text, text to image), first wording each."""
@@ -252,9 +234,8 @@ class Trainer:
 
     def _inputs(self, batch: Batch) -> StepInput:
         """Return this process's part of a batch, on the device."""
-        by = self.recipe.training.false_negatives_by
         equal = []
-        if "caption" in by:
+        if "caption" in self.recipe.training.false_negatives_by:
             equal.append(batch.groups)
         if self._equal_pictures is not None:
             equal.append(torch.from_numpy(self._equal_pictures[batch.rows]))
@@ -332,6 +313,8 @@ class Trainer:
         # Rows after the saved step belong to steps that will be done again.
         log = self.state_dir / LOG_FILE
         if self.processes.is_first:
+            for unfinished in self.state_dir.glob(".*.part"):
+                unfinished.unlink()
             write_rows(log, [row for row in read_rows(log) if int(row[0]) <= state.step])
         logger.info("%s: taken up at step %d of %d", path, state.step, self.n_steps)
         return state.step
@@ -375,3 +358,9 @@ def _check_pairs(recipe: ClipRecipe, training: Pairs, validation: Pairs) -> None
     if len(set(validation.captions[:, 0])) < 2:
         problems.add("validation pairs have fewer than two distinct captions; retrieval needs two.")
     problems.raise_if_any()
+
+
+def _pairs_digest(pairs: Pairs) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(pairs.images))
+    digest.update("\x1f".join(map(str, pairs.captions.ravel())).encode())
+    return digest.hexdigest()

@@ -112,6 +112,7 @@ class TrainConfig(Section):
     )
     false_negatives_by: tuple[Literal["caption", "picture"], ...] = Field(
         ("caption",),
+        min_length=1,
         description="What makes two pairs mean the same: an equal caption, an equal picture.",
     )
     duplicate_similarity: float | None = Field(

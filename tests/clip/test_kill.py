@@ -32,7 +32,7 @@ def test_five_kills_at_random_steps_change_no_bit(
     recipe = changed(
         vit_recipe,
         vision={"patch_dropout": 0.5},
-        epochs=80,
+        epochs=40,
         log_every=1,
         checkpoint_every=3,
         validate_every=4,
@@ -63,8 +63,8 @@ def test_five_kills_at_random_steps_change_no_bit(
     log = tmp_path / "cut-state" / "training_log.csv"
     done, killed_at = 0, []
     for kill in range(N_KILLS):
-        # 400 steps: each kill falls into a fifth of its own, at a step of chance.
-        goal = 80 * kill + int(rng.integers(5, 75))
+        # 200 steps: each kill falls into a fifth of its own, at a step of chance.
+        goal = 40 * kill + int(rng.integers(4, 36))
         run = start("cut", "--resume")
         deadline = time.monotonic() + 200
         while done < goal and run.poll() is None and time.monotonic() < deadline:

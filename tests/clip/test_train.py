@@ -81,8 +81,11 @@ def test_a_killed_run_repeats_the_steps_since_its_last_state(start, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         start("killed").run(on_step=kill)
     assert [row[0] for row in log_rows(tmp_path / "killed")[1:]] == ["2", "4", "6"]
+    unfinished = tmp_path / "killed" / f".{STATE_FILE}.1.part"
+    unfinished.touch()
     again = start("killed", resume=True)
     assert again.step == 4
+    assert not unfinished.exists()
     again.run()
     assert log_rows(tmp_path / "killed") == log_rows(tmp_path / "whole")
     assert torch.equal(again.model.text_projection, whole.model.text_projection)
