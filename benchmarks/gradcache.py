@@ -89,6 +89,7 @@ def main() -> None:
             command += ["--quick"] if arguments.quick else []
             printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found[way].append(json.loads(printed.splitlines()[-1]))
+            print(way, found[way][-1], flush=True)
     rows = {
         way: {
             "cpu_s": statistics.median(run["cpu_s"] for run in runs),

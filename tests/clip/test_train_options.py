@@ -213,6 +213,10 @@ def test_an_early_stop_keeps_the_best(start, vit_recipe, changed, tmp_path, monk
         return recall, recall
 
     monkeypatch.setattr(trainer, "validate", validate)
+    assert not trainer.run(stop_after=6)
+    # What was best is remembered by a run that is taken up.
+    trainer = start(recipe, resume=True)
+    monkeypatch.setattr(trainer, "validate", validate)
     assert trainer.run()
     # An equal score is no better one: stopped by those of steps 6 and 8.
     assert (trainer.step, trainer.n_steps) == (8, 24)
