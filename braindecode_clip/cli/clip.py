@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from braindecode_clip.cli.clip_data import data
+from braindecode_clip.cli.clip_lr_range import lr_range
 from braindecode_clip.cli.common import options_help, read_options
 from braindecode_clip.config.clip import (
     ClipRecipe,
@@ -22,6 +25,8 @@ from braindecode_clip.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import torch
 
     from braindecode_clip.clip.evaluation import ZeroShotTask
     from braindecode_clip.clip.train import Trainer
@@ -46,6 +51,9 @@ _RECIPE_HELP = options_help(
 )
 
 app.command()(data)
+
+
+app.command("lr-range")(lr_range)
 
 
 @app.command(epilog=_RECIPE_HELP)
@@ -77,6 +85,10 @@ def train(
     initial: Annotated[
         Path | None,
         typer.Option(help="Model folder to start from, instead of fresh weights."),
+    ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Model folder to imitate, or to ask which captions are alike."),
     ] = None,
     split: Annotated[
         str | None, typer.Option(help="Train on this split of PAIRS, e.g. of a column 'split'.")
@@ -116,15 +128,16 @@ def train(
 ) -> None:
     """Train a model, from scratch or from another one.
 
-    An interrupted run goes on with --resume, bit by bit.
+    An interrupted run goes on with --resume, bit by bit. With several processes, each takes
+    batch_size pairs: torchrun --nproc-per-node 2 -m braindecode_clip.cli.main clip train ...
     """
     import torch
 
     from braindecode_clip.cli.clip_pairs import as_pairs
-    from braindecode_clip.clip.encoders import choose_device
+    from braindecode_clip.clip.distributed import joined
     from braindecode_clip.clip.train import Trainer
     from braindecode_clip.io.atomic import write_json
-    from braindecode_clip.logs import get_logger, milestone
+    from braindecode_clip.logs import LOGGER_NAME, get_logger, milestone
 
     logger = get_logger(__name__)
     config = read_options(recipe, ClipRecipe, flag="--recipe")
@@ -133,34 +146,47 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     how = {"data": config.data, "kind": kind}
-    with milestone(logger, "read the pairs") as note:
-        sources = _sources(
-            config.data,
-            {"path": pairs, "split": split, "images": images, **how},
-            {"path": validation, "split": validation_split, "images": validation_images, **how},
-            workers=workers,
-        )
-        training, held_out = (
-            as_pairs(source, config, cache=cache, n_workers=workers, is_training=k == 0)
-            for k, source in enumerate(sources)
-        )
-        trainer = Trainer(
-            config,
-            training,
-            validation=held_out,
-            state_dir=state if state is not None else out.with_name(f"{out.name}-state"),
-            resume=resume,
-            initial=initial,
-            n_workers=workers,
-            device=choose_device(device),
-        )
-        n_weights = sum(p.numel() for p in trainer.model.parameters())
-        note(f"{trainer.n_steps} steps, {n_weights / 1e6:.2f} million weights")
-    with milestone(logger, f"trained {config.name}"):
-        _run_with_progress(trainer)
-    trainer.export(out)
-    write_json(out / "data.json", _data_record(trainer, sources))
-    logger.info("wrote %s", out)
+    place, n_processes = _place(device)
+    with joined(n_processes, place) as processes:
+        if not processes.is_first:
+            # One process tells what all of them do.
+            logging.getLogger(LOGGER_NAME).setLevel(logging.WARNING)
+        with milestone(logger, "read the pairs") as note:
+            sources = _sources(
+                config.data,
+                {"path": pairs, "split": split, "images": images, **how},
+                {
+                    "path": validation,
+                    "split": validation_split,
+                    "images": validation_images,
+                    **how,
+                },
+                workers=workers,
+            )
+            training, held_out = (
+                as_pairs(source, config, cache=cache, n_workers=workers, is_training=k == 0)
+                for k, source in enumerate(sources)
+            )
+            trainer = Trainer(
+                config,
+                training,
+                validation=held_out,
+                state_dir=state if state is not None else out.with_name(f"{out.name}-state"),
+                resume=resume,
+                initial=initial,
+                teacher=teacher,
+                processes=processes,
+                n_workers=workers,
+                device=place,
+            )
+            n_weights = sum(p.numel() for p in trainer.model.parameters())
+            note(f"{trainer.n_steps} steps, {n_weights / 1e6:.2f} million weights")
+        with milestone(logger, f"trained {config.name}"):
+            _run_with_progress(trainer)
+        trainer.export(out)
+        if processes.is_first:
+            write_json(out / "data.json", _data_record(trainer, sources))
+        logger.info("wrote %s", out)
 
 
 @app.command()
@@ -258,6 +284,19 @@ def _data_record(trainer: Trainer, sources: Sequence[PairSource]) -> dict[str, A
     return record
 
 
+def _place(device: str) -> tuple[torch.device, int]:
+    """Return this process's device, and how many processes ``torchrun`` started (1 without)."""
+    import torch
+
+    from braindecode_clip.clip.encoders import choose_device
+
+    place, n_processes = choose_device(device), int(os.environ.get("WORLD_SIZE", "1"))
+    if n_processes > 1 and place.type == "cuda":
+        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(place)
+    return place, n_processes
+
+
 def _as_lists(source: PairSource) -> tuple[list, list, list]:
     """Return pictures, first wordings, and scenes (none where the source has none)."""
     from braindecode_clip.cli.clip_pairs import whole_pictures
@@ -273,7 +312,7 @@ def _run_with_progress(trainer: Trainer) -> None:
     from braindecode_clip.logs import get_logger
 
     logger = get_logger(__name__)
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and trainer.processes.is_first):
         trainer.run(on_step=lambda step, n, row: row and logger.info("%s", _line(step, n, row)))
         return
     from rich.console import Console

@@ -102,7 +102,8 @@ def as_pairs(
             whole = [row for row in range(len(source)) if row not in images.corrupt]
             how = {"cache": cache, "n_workers": n_workers, "is_training": False}
             return as_pairs(source.take(whole), recipe, **how)
-    wants_files = is_training and "file" in recipe.data.no_duplicates
+    by_file = "file" in recipe.data.no_duplicates
+    wants_files = is_training and (by_file or "picture" in recipe.training.false_negatives_by)
     return Pairs(
         images,
         source.captions,
