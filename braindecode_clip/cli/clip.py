@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from braindecode_clip.cli.clip_data import data
+from braindecode_clip.cli.clip_lr_range import lr_range
 from braindecode_clip.cli.common import options_help, read_options
 from braindecode_clip.config.clip import (
     ClipRecipe,
@@ -16,17 +20,18 @@ from braindecode_clip.config.clip import (
     PreprocessConfig,
     TrainConfig,
 )
+from braindecode_clip.config.clip_data import DataConfig, SplitConfig
+from braindecode_clip.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
+    import torch
 
-    from braindecode_clip.clip.data import Pairs
     from braindecode_clip.clip.evaluation import ZeroShotTask
     from braindecode_clip.clip.train import Trainer
     from braindecode_clip.clip.training_log import LogRow
-    from braindecode_clip.io.pairs import PairFile
+    from braindecode_clip.io.pair_source import PairSource
 
 app = typer.Typer(
     add_completion=False,
@@ -35,7 +40,20 @@ app = typer.Typer(
     help="Train and evaluate CLIP models.",
 )
 
-_RECIPE_HELP = options_help(ClipRecipe, ModelConfig, PreprocessConfig, OptimiserConfig, TrainConfig)
+_RECIPE_HELP = options_help(
+    ClipRecipe,
+    ModelConfig,
+    PreprocessConfig,
+    OptimiserConfig,
+    TrainConfig,
+    DataConfig,
+    SplitConfig,
+)
+
+app.command()(data)
+
+
+app.command("lr-range")(lr_range)
 
 
 @app.command(epilog=_RECIPE_HELP)
@@ -43,10 +61,20 @@ def train(
     recipe: Annotated[str, typer.Option(help="Recipe: a YAML file, e.g. config/clip/scenes.yaml.")],
     pairs: Annotated[
         Path,
-        typer.Option(help="Training pairs: HDF5 of `simulate scenes`, or a table image, caption."),
+        typer.Option(
+            help="Training pairs: a table (image, caption), a folder of pictures with text files "
+            "of their names, COCO's captions JSON, tar shards ('x-{000..012}.tar'), a saved data "
+            "set of `datasets`, or HDF5 of `simulate scenes`."
+        ),
     ],
-    validation: Annotated[Path, typer.Option(help="Held-out pairs, for retrieval on the way.")],
     out: Annotated[Path, typer.Option(help="Folder of the model: weights, config, recipe, log.")],
+    validation: Annotated[
+        Path | None,
+        typer.Option(
+            help="Held-out pairs, for retrieval on the way; left out where data.split of the "
+            "recipe or --validation-split takes them from PAIRS."
+        ),
+    ] = None,
     state: Annotated[
         Path | None,
         typer.Option(help="Folder of the training state; OUT with '-state' added by default."),
@@ -58,12 +86,41 @@ def train(
         Path | None,
         typer.Option(help="Model folder to start from, instead of fresh weights."),
     ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Model folder to imitate, or to ask which captions are alike."),
+    ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Rows of a table of pairs: value of its column 'split'.")
+        str | None, typer.Option(help="Train on this split of PAIRS, e.g. of a column 'split'.")
     ] = None,
     validation_split: Annotated[
-        str | None, typer.Option(help="The same for the validation table.")
+        str | None, typer.Option(help="The same for the held-out pairs.")
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Kind of the pairs, held-out ones too: table, folder, coco, tar, datasets or "
+            "scenes; recognised by default.",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures of COCO's JSON.")
+    ] = None,
+    validation_images: Annotated[
+        Path | None, typer.Option(help="The same for the held-out pairs.")
+    ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(min=0, help="Threads that decode pictures ahead; no number depends on it."),
+    ] = 2,
+    cache: Annotated[
+        str,
+        typer.Option(
+            help="memory: pictures stay decoded at the model's size; none: decoded at every "
+            "visit; auto: memory up to 1 GiB. No number depends on it."
+        ),
+    ] = "auto",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of torch; its own choice by default.")
     ] = None,
@@ -71,35 +128,65 @@ def train(
 ) -> None:
     """Train a model, from scratch or from another one.
 
-    An interrupted run goes on with --resume, bit by bit.
+    An interrupted run goes on with --resume, bit by bit. With several processes, each takes
+    batch_size pairs: torchrun --nproc-per-node 2 -m braindecode_clip.cli.main clip train ...
     """
     import torch
 
-    from braindecode_clip.clip.encoders import choose_device
+    from braindecode_clip.cli.clip_pairs import as_pairs
+    from braindecode_clip.clip.distributed import joined
     from braindecode_clip.clip.train import Trainer
-    from braindecode_clip.io.pairs import read_pairs
-    from braindecode_clip.logs import get_logger, milestone
+    from braindecode_clip.io.atomic import write_json
+    from braindecode_clip.logs import LOGGER_NAME, get_logger, milestone
 
     logger = get_logger(__name__)
     config = read_options(recipe, ClipRecipe, flag="--recipe")
+    if cache not in ("auto", "memory", "none"):
+        raise ConfigError(f"--cache '{cache}' is unknown. Use auto, memory or none.")
     if threads is not None:
         torch.set_num_threads(threads)
-    with milestone(logger, "read the pairs") as note:
-        trainer = Trainer(
-            config,
-            _as_pairs(read_pairs(pairs, split=split), config),
-            validation=_as_pairs(read_pairs(validation, split=validation_split), config),
-            state_dir=state if state is not None else out.with_name(f"{out.name}-state"),
-            resume=resume,
-            initial=initial,
-            device=choose_device(device),
-        )
-        n_weights = sum(p.numel() for p in trainer.model.parameters())
-        note(f"{trainer.n_steps} steps, {n_weights / 1e6:.2f} million weights")
-    with milestone(logger, f"trained {config.name}"):
-        _run_with_progress(trainer)
-    trainer.export(out)
-    logger.info("wrote %s", out)
+    how = {"data": config.data, "kind": kind}
+    place, n_processes = _place(device)
+    with joined(n_processes, place) as processes:
+        if not processes.is_first:
+            # One process tells what all of them do.
+            logging.getLogger(LOGGER_NAME).setLevel(logging.WARNING)
+        with milestone(logger, "read the pairs") as note:
+            sources = _sources(
+                config.data,
+                {"path": pairs, "split": split, "images": images, **how},
+                {
+                    "path": validation,
+                    "split": validation_split,
+                    "images": validation_images,
+                    **how,
+                },
+                workers=workers,
+            )
+            training, held_out = (
+                as_pairs(source, config, cache=cache, n_workers=workers, is_training=k == 0)
+                for k, source in enumerate(sources)
+            )
+            trainer = Trainer(
+                config,
+                training,
+                validation=held_out,
+                state_dir=state if state is not None else out.with_name(f"{out.name}-state"),
+                resume=resume,
+                initial=initial,
+                teacher=teacher,
+                processes=processes,
+                n_workers=workers,
+                device=place,
+            )
+            n_weights = sum(p.numel() for p in trainer.model.parameters())
+            note(f"{trainer.n_steps} steps, {n_weights / 1e6:.2f} million weights")
+        with milestone(logger, f"trained {config.name}"):
+            _run_with_progress(trainer)
+        trainer.export(out)
+        if processes.is_first:
+            write_json(out / "data.json", _data_record(trainer, sources))
+        logger.info("wrote %s", out)
 
 
 @app.command()
@@ -110,6 +197,11 @@ def evaluate(
         typer.Option(help="Held-out pairs; of several files each is measured, and all together."),
     ],
     out: Annotated[Path, typer.Option(help="File to write (JSON).")],
+    split: Annotated[str | None, typer.Option(help="Measure this split of the pairs.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option("--format", help="Kind of the pairs; recognised by default."),
+    ] = None,
     pool_size: Annotated[int, typer.Option(min=2, help="Distinct captions in a pool.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Deals the pools.")] = 2026,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -122,7 +214,7 @@ def evaluate(
     from braindecode_clip.logs import get_logger, milestone
 
     logger = get_logger(__name__)
-    parts = {path.stem: _as_lists(read_pairs(path)) for path in pairs}
+    parts = {path.stem: _as_lists(read_pairs(path, kind=kind, split=split)) for path in pairs}
     if len(parts) > 1:
         parts["all"] = tuple(
             [item for each in lists for item in each] for lists in zip(*parts.values(), strict=True)
@@ -145,53 +237,74 @@ def evaluate(
     logger.info("wrote %s", out)
 
 
-def _as_pairs(file: PairFile, recipe: ClipRecipe) -> Pairs:
-    from braindecode_clip.clip.data import Pairs
-    from braindecode_clip.clip.pictures import resized_pictures
+def _sources(
+    data: DataConfig, training: dict[str, Any], held_out: dict[str, Any], *, workers: int
+) -> tuple[PairSource, PairSource]:
+    """Read the training and the held-out pairs, which may come from one source."""
+    from braindecode_clip.cli.clip_pairs import divide, open_pairs
 
-    images = file.images
-    if isinstance(images, list):
-        images = resized_pictures(images, recipe)
-    return Pairs(images, file.captions, _kin(file))
-
-
-def _kin(file: PairFile) -> np.ndarray | None:
-    """Number the pairs that are alike: by the table's groups, or by what scenes share."""
-    import numpy as np
-
-    from braindecode_clip.simulate.scenes import scene_from_json
-
-    if file.groups is not None:
-        keys = file.groups
-    elif file.scenes is not None:
-        scenes = [scene_from_json(text) for text in file.scenes]
-        # What is left to tell kin apart: shapes, sizes, textures and the relation.
-        keys = np.array(
-            [
-                " ".join(
-                    [
-                        scene.background,
-                        scene.background_colour,
-                        *sorted(item.colour for item in scene.objects),
-                    ]
-                )
-                for scene in scenes
-            ]
-        )
-    else:
-        return None
-    return np.unique(keys, return_inverse=True)[1].astype(np.int64)
+    if data.split is not None:
+        if held_out["path"] is not None or held_out["split"] is not None:
+            raise ConfigError(
+                "the recipe's data.split holds out a part of --pairs, and --validation or "
+                "--validation-split names held-out pairs too. Use one of them."
+            )
+        return divide(open_pairs(**training), data.split, n_workers=workers)
+    if held_out["path"] is None:
+        if held_out["split"] is None:
+            raise ConfigError(
+                "no held-out pairs: give --validation, or --validation-split, or data.split in "
+                "the recipe."
+            )
+        held_out |= {"path": training["path"], "images": held_out["images"] or training["images"]}
+    return open_pairs(**training), open_pairs(**held_out)
 
 
-def _as_lists(file: PairFile) -> tuple[list, list, list]:
-    """Return pictures, first wordings, and scenes (none where the file has none)."""
-    from PIL import Image
+def _data_record(trainer: Trainer, sources: Sequence[PairSource]) -> dict[str, Any]:
+    """What the model was trained on, and what was cut, left out or corrupt."""
+    from braindecode_clip.clip.picture_store import PictureStore
 
-    images = file.images
-    if not isinstance(images, list):
-        images = [Image.fromarray(pixels) for pixels in images]
-    scenes = [] if file.scenes is None else file.scenes.tolist()
-    return images, file.captions[:, 0].tolist(), scenes
+    tokenizer, record = trainer.tokenizer, {}
+    pairs = (trainer.batches.pairs, trainer.validation)
+    for name, source, own in zip(("training", "validation"), sources, pairs, strict=True):
+        lengths = [tokenizer.length(caption) for caption in own.wordings]
+        is_store = isinstance(own.images, PictureStore)
+        record[name] = {
+            # The name alone: models are handed on, and paths say where their maker works.
+            "source": Path(source.where).name,
+            "kind": source.kind,
+            "n_pictures": len(own),
+            "n_captions": len(own.wordings),
+            "n_captions_truncated": sum(n > tokenizer.context_length for n in lengths),
+            "n_corrupt": len(own.images.corrupt) if is_store else 0,
+            "corrupt": own.images.listed() if is_store else [],
+            "notes": list(source.notes),
+        }
+    record["training"] |= trainer.batches.order_record()
+    return record
+
+
+def _place(device: str) -> tuple[torch.device, int]:
+    """Return this process's device, and how many processes ``torchrun`` started (1 without)."""
+    import torch
+
+    from braindecode_clip.clip.encoders import choose_device
+
+    place, n_processes = choose_device(device), int(os.environ.get("WORLD_SIZE", "1"))
+    if n_processes > 1 and place.type == "cuda":
+        place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(place)
+    return place, n_processes
+
+
+def _as_lists(source: PairSource) -> tuple[list, list, list]:
+    """Return pictures, first wordings, and scenes (none where the source has none)."""
+    from braindecode_clip.cli.clip_pairs import whole_pictures
+    from braindecode_clip.io.pair_source import captioned
+
+    source = captioned(source)
+    scenes = [] if source.scenes is None else source.scenes.tolist()
+    return whole_pictures(source), [own[0] for own in source.captions], scenes
 
 
 def _run_with_progress(trainer: Trainer) -> None:
@@ -199,7 +312,7 @@ def _run_with_progress(trainer: Trainer) -> None:
     from braindecode_clip.logs import get_logger
 
     logger = get_logger(__name__)
-    if not sys.stderr.isatty():
+    if not (sys.stderr.isatty() and trainer.processes.is_first):
         trainer.run(on_step=lambda step, n, row: row and logger.info("%s", _line(step, n, row)))
         return
     from rich.console import Console

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from safetensors.torch import save_file
 from braindecode_clip.errors import DataError
 
 STATE_FILE = "training_state.safetensors"
+#: Weights of the best held-out retrieval so far.
+BEST_FILE = "best_weights.safetensors"
 _HEADER = "state"
 
 
@@ -32,14 +34,50 @@ class TrainingState:
     step : int
         Steps done.
     tensors : dict
-        ``model.*``, ``optimiser.<moment>.<parameter>`` and ``rng.torch``.
+        ``model.*`` and ``optimiser.<moment>.<parameter>``.
     facts : dict
-        JSON-able: digests of recipe and data, number of threads.
+        JSON-able, what the run was started with: recipe, digest of the data, numbers of threads
+        and of processes.
+    progress : dict
+        JSON-able, what the run has come to: fields of :class:`Progress`, state of the loss
+        scaler.
     """
 
     step: int
     tensors: dict[str, torch.Tensor]
     facts: dict[str, Any]
+    progress: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Progress:
+    """What held-out retrieval has said so far.
+
+    Attributes
+    ----------
+    best : float
+        Highest mean of the two R@1; below 0 before the first.
+    best_step : int
+        Steps done then.
+    n_worse : int
+        Retrievals since, none of them better.
+    is_stopped : bool
+        Whether that was often enough to end the run.
+    """
+
+    best: float = -1.0
+    best_step: int = 0
+    n_worse: int = 0
+    is_stopped: bool = False
+
+    def take_up(self, score: float, step: int, *, patience: int | None) -> bool:
+        """Take note of a retrieval; tell whether it is the best so far."""
+        if score > self.best:
+            self.best, self.best_step, self.n_worse = score, step, 0
+            return True
+        self.n_worse += 1
+        self.is_stopped = patience is not None and self.n_worse >= patience
+        return False
 
 
 @contextlib.contextmanager
@@ -60,21 +98,22 @@ def replacing(path: Path) -> Iterator[Path]:
 def capture(
     step: int,
     model: torch.nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: torch.optim.Optimizer | None,
     *,
     facts: dict[str, Any],
+    progress: dict[str, Any],
 ) -> TrainingState:
     """Collect the state after ``step`` steps (references, no copies).
 
-    The schedule, the order of the pairs and their wordings are functions of seed and step,
-    so the step stands for them all.
+    The schedule, the order of the pairs, their wordings and every random number of a step are
+    functions of seed and step, so the step stands for them all.
     """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    moments = {} if optimiser is None else optimiser.state
     for name, parameter in model.named_parameters():
-        for moment, value in optimiser.state.get(parameter, {}).items():
+        for moment, value in moments.get(parameter, {}).items():
             tensors[f"optimiser.{moment}.{name}"] = value
-    tensors["rng.torch"] = torch.get_rng_state()
-    return TrainingState(step, tensors, facts)
+    return TrainingState(step, tensors, facts, progress)
 
 
 def restore(state: TrainingState, model: torch.nn.Module, optimiser: torch.optim.Optimizer) -> None:
@@ -96,12 +135,12 @@ def restore(state: TrainingState, model: torch.nn.Module, optimiser: torch.optim
                 )
                 for moment, value in kept.items()
             }
-    torch.set_rng_state(state.tensors["rng.torch"])
 
 
 def write_state(path: Path, state: TrainingState) -> None:
     """Write a state in one step; an interrupted write leaves the old one."""
-    header = {_HEADER: json.dumps({"step": state.step, "facts": state.facts})}
+    facts = {"step": state.step, "facts": state.facts, "progress": state.progress}
+    header = {_HEADER: json.dumps(facts)}
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.tensors.items()}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=header)
@@ -119,7 +158,7 @@ def read_state(path: Path) -> TrainingState:
         with safe_open(path, framework="pt") as stream:
             header = json.loads(stream.metadata()[_HEADER])
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-        return TrainingState(header["step"], tensors, header["facts"])
+        return TrainingState(header["step"], tensors, header["facts"], header["progress"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"{path}: no readable training state ({error}). Delete it and start the training "

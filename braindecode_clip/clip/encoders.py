@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.clip.fingerprint import make_fingerprint
@@ -305,7 +305,7 @@ def _opened(part: Sequence[Picture], whole: Sequence[Picture]) -> list[Image.Ima
 
 
 def open_picture(picture: Picture) -> Image.Image:
-    """Return a picture as RGB, read in full; what is transparent becomes white.
+    """Return a picture as RGB, read in full and upright; what is transparent becomes white.
 
     White is what transparent pictures stood on when the large collections of pairs were made
     (img2dataset). Pillow's own conversion shows the colours hidden under the transparency,
@@ -323,6 +323,10 @@ def open_picture(picture: Picture) -> Image.Image:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
+    # As io.images.opaque does for training pictures: upright by EXIF, 16 bits scaled to 8.
+    image = ImageOps.exif_transpose(image) or image
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")

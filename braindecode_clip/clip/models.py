@@ -23,6 +23,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from braindecode_clip.checks import Problems
 from braindecode_clip.clip.checkpoints import replacing
 from braindecode_clip.clip.tokenizers import VOCABULARY_FILE, WordTokenizer, read_vocabulary
 from braindecode_clip.clip.torchvision_compat import import_open_clip
@@ -69,8 +70,11 @@ def model_config(recipe: ClipRecipe, tokenizer: WordTokenizer) -> dict[str, Any]
         vocab_size=tokenizer.vocab_size, eos_id=tokenizer.end_id, pad_id=tokenizer.pad_id
     )
     preprocess = recipe.preprocess
+    # The factory makes a bias where it is given a value, and so does reading the model again.
+    bias = {"init_logit_bias": recipe.training.logit_bias_init}
     return {
         "model_cfg": {
+            **(bias if recipe.training.loss == "siglip" else {}),
             "embed_dim": recipe.model.embed_dim,
             "quick_gelu": recipe.model.quick_gelu,
             "vision_cfg": dict(recipe.model.vision_cfg),
@@ -108,7 +112,7 @@ def build_model(recipe: ClipRecipe, tokenizer: WordTokenizer) -> torch.nn.Module
                 "are the fields of its CLIPVisionCfg and CLIPTextCfg."
             ) from error
     with torch.no_grad():
-        model.logit_scale.fill_(math.log(recipe.training.logit_scale_init))
+        model.logit_scale.fill_(math.log(recipe.training.scale_at_start))
         if recipe.model.residual_gain is not None:
             _set_residual_gains(model.visual, recipe)
     return model
@@ -189,16 +193,7 @@ def start_from(model: torch.nn.Module, directory: str | Path, *, tokenizer: Word
     DataError
         The directory is damaged, or holds other towers or another vocabulary.
     """
-    start = load_model_directory(directory, device="cpu")
-    same_words = (
-        isinstance(start.tokenize, WordTokenizer)
-        and start.tokenize.to_json() == tokenizer.to_json()
-    )
-    if not same_words:
-        raise DataError(
-            f"{directory}: its vocabulary is not that of the training captions, so its text tower "
-            "would read other words. Start from a model that was trained on the same pairs."
-        )
+    start = _load_with_same_words(directory, tokenizer)
     try:
         model.load_state_dict(start.model.state_dict())
     except RuntimeError as error:
@@ -207,6 +202,49 @@ def start_from(model: torch.nn.Module, directory: str | Path, *, tokenizer: Word
             f"{directory}: its towers are not the recipe's ({reason}). Give both the "
             "same 'model' section."
         ) from error
+
+
+def load_teacher(
+    directory: str | Path, recipe: ClipRecipe, *, tokenizer: WordTokenizer
+) -> torch.nn.Module:
+    """Read a frozen model that takes the recipe's pixels and tokens as they are.
+
+    Raises
+    ------
+    DataError
+        The directory is damaged, or its model reads pictures or words in another way.
+    """
+    teacher = _load_with_same_words(directory, tokenizer)
+    ours = model_config(recipe, tokenizer)
+    pairs = {
+        "context_length": [c["model_cfg"]["text_cfg"] for c in (teacher.config, ours)],
+        "size": [c["preprocess_cfg"] for c in (teacher.config, ours)],
+        "mean": [c["preprocess_cfg"] for c in (teacher.config, ours)],
+        "std": [c["preprocess_cfg"] for c in (teacher.config, ours)],
+    }
+    problems = Problems(f"{directory}, as a teacher")
+    for key, (theirs, own) in pairs.items():
+        if theirs.get(key) != own[key]:
+            problems.add(
+                f"its {key} is {theirs.get(key)}, the recipe's is {own[key]}; both must read the "
+                "same input. Change the recipe, or take another teacher."
+            )
+    problems.raise_if_any()
+    return teacher.model.requires_grad_(False)
+
+
+def _load_with_same_words(directory: str | Path, tokenizer: WordTokenizer) -> LoadedModel:
+    start = load_model_directory(directory, device="cpu")
+    same_words = (
+        isinstance(start.tokenize, WordTokenizer)
+        and start.tokenize.to_json() == tokenizer.to_json()
+    )
+    if not same_words:
+        raise DataError(
+            f"{directory}: its vocabulary is not that of the training captions, so its text tower "
+            "would read other words. Take a model that was trained on the same pairs."
+        )
+    return start
 
 
 @contextlib.contextmanager

@@ -120,6 +120,16 @@ def _lower(encoder: ClipEncoder) -> Callable[[], None]:
     return restore
 
 
+def training_dtype(
+    wanted: Literal["fp32", "auto", "bf16", "fp16"], device: torch.device
+) -> torch.dtype:
+    """Return what the towers multiply in while they are trained; see ``TrainConfig``."""
+    if wanted == "auto" and not _is_native(device):
+        return torch.float16 if device.type == "cuda" else torch.float32
+    names = {"fp32": torch.float32, "fp16": torch.float16}
+    return names.get(wanted, torch.bfloat16)
+
+
 def _is_native(device: torch.device) -> bool:
     """Whether a device multiplies bfloat16 itself; where it does not, float32 is faster."""
     if device.type == "cuda":

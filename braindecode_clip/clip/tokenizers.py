@@ -103,6 +103,10 @@ class WordTokenizer:
             return np.zeros((0, self.context_length), dtype=np.int64)
         return np.stack(rows)
 
+    def length(self, text: str) -> int:
+        """Return how many tokens a text has uncut, end token included."""
+        return len(self._ids(text)[0]) + 1
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return the tokens up to the end token, joined by blanks."""
         tokens = []

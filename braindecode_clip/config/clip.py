@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from braindecode_clip.config.base import Section
+from braindecode_clip.config.clip_data import DataConfig
 
 
 class ModelConfig(Section):
@@ -49,7 +50,7 @@ class PreprocessConfig(Section):
 
 
 class OptimiserConfig(Section):
-    """AdamW, warm-up and cosine decay."""
+    """AdamW, and the schedule of its rate."""
 
     lr: float = Field(1e-3, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(
@@ -58,11 +59,26 @@ class OptimiserConfig(Section):
     beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the first moment.")
     beta2: float = Field(0.98, ge=0, lt=1, description="Decay of the second moment.")
     eps: float = Field(1e-8, gt=0, description="Added to the root of the second moment.")
+    schedule: Literal["cosine", "constant", "cooldown"] = Field(
+        "cosine",
+        description="After the warm-up: cosine: half a cosine down to the last step; constant: "
+        "no change; cooldown: no change, then a straight line down in the last steps.",
+    )
     warmup_fraction: float = Field(
         0.05, ge=0, lt=1, description="Share of all steps in which the rate rises from 0."
     )
+    cooldown_fraction: float = Field(
+        0.2, gt=0, le=1, description="Share of all steps in which 'cooldown' falls, at the end."
+    )
     final_lr_fraction: float = Field(
         0.0, ge=0, le=1, description="Share of the peak rate that is left at the last step."
+    )
+    layer_decay: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Each layer of a tower learns at this share of the rate of the layer above "
+        "it, so that what lies near the input changes least. 1 for one rate.",
     )
     grad_clip_norm: float = Field(
         1.0, gt=0, description="Largest norm of the gradient; longer ones are shortened."
@@ -73,7 +89,15 @@ class TrainConfig(Section):
     """The run."""
 
     epochs: int = Field(6, ge=1, description="Passes over the training pairs.")
-    batch_size: int = Field(128, ge=2, description="Pairs in a step, all contrasted.")
+    batch_size: int = Field(
+        128, ge=2, description="Pairs in a step of one process, all contrasted."
+    )
+    loss: Literal["infonce", "siglip"] = Field(
+        "infonce",
+        description="infonce: each picture chooses among all captions of the batch, and each "
+        "caption among all pictures; siglip: every combination is judged by itself, with a "
+        "learnt logit_bias.",
+    )
     max_shift_px: int = Field(
         0,
         ge=0,
@@ -81,8 +105,36 @@ class TrainConfig(Section):
         "Mirroring and colour changes are not offered: captions speak of left, right and "
         "colours.",
     )
-    mask_identical_captions: bool = Field(
-        True, description="Pairs of one batch with the same caption are no negatives."
+    false_negatives: Literal["none", "mask", "soft"] = Field(
+        "mask",
+        description="Pairs of one batch that mean the same. none: wrong answers like all "
+        "others; mask: no answers at all; soft: right answers to the degree that their captions "
+        "are alike.",
+    )
+    false_negatives_by: tuple[Literal["caption", "picture"], ...] = Field(
+        ("caption",),
+        min_length=1,
+        description="What makes two pairs mean the same: an equal caption, an equal picture.",
+    )
+    duplicate_similarity: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="With 'mask', pairs whose captions have at least this cosine mean the same "
+        "as well; with a teacher, pictures too. Vectors are the teacher's, or without one the "
+        "captions' word counts.",
+    )
+    soft_temperature: float = Field(
+        0.1,
+        gt=0,
+        description="With 'soft', captions of cosine c are right to the degree "
+        "exp((c - 1) / temperature).",
+    )
+    distill_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Weight of a further loss: the choices of a teacher (`--teacher`) in the "
+        "same batch are imitated. 0 for none.",
     )
     word_loss_weight: float = Field(
         0.0,
@@ -98,13 +150,95 @@ class TrainConfig(Section):
         "'group' of a table) and stand together in a batch: hard negatives, which only the rest "
         "of the caption tells apart. 1 draws batches at random.",
     )
-    logit_scale_init: float = Field(
-        1 / 0.07, gt=0, le=100, description="Factor on the cosines at the start."
+    memory: Literal["none", "gradcache", "accumulate", "checkpoint"] = Field(
+        "none",
+        description="How a batch is made to fit. none: all at once; gradcache: towers in chunks, "
+        "all pairs contrasted, the exact gradient, a third more time; accumulate: chunks "
+        "contrasted by themselves, an easier task; checkpoint: blocks of the towers are computed "
+        "again on the way back.",
+    )
+    chunk_size: int = Field(
+        32, ge=2, description="Pairs that 'gradcache' and 'accumulate' put through at a time."
+    )
+    gather_negatives: bool = Field(
+        True,
+        description="With several processes: contrast with the pairs of all; false: with a "
+        "process's own alone, an easier task.",
+    )
+    precision: Literal["fp32", "auto", "bf16", "fp16"] = Field(
+        "fp32",
+        description="Numbers that the towers multiply; weights and losses stay fp32. fp16 scales "
+        "the loss. auto: bf16 where the processor has it, else fp16 on a GPU, else fp32.",
+    )
+    compile: bool = Field(False, description="Compile the towers (torch.compile).")
+    ema_decay: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the running mean of the weights that each step keeps. Held-out "
+        "retrieval is then of the mean, which is written to the folder 'ema' in the model's. 0 "
+        "for none.",
+    )
+    l2_sp: float = Field(
+        0.0,
+        ge=0,
+        description="Pull of the weights towards those of `--initial`, against forgetting. 0 "
+        "for none.",
+    )
+    early_stop_patience: int | None = Field(
+        None,
+        ge=1,
+        description="Stop after so many held-out retrievals without a better one, and write "
+        "the best model. Null runs to the end and writes the last.",
+    )
+    logit_scale_init: float | None = Field(
+        None,
+        gt=0,
+        le=100,
+        description="Factor on the cosines at the start. Null: 1 / 0.07, with siglip 10.",
+    )
+    logit_bias_init: float = Field(
+        -10.0, description="Added to the scaled cosines by siglip, at the start."
     )
     logit_scale_max: float = Field(100.0, gt=0, description="The factor never exceeds this.")
     log_every: int = Field(20, ge=1, description="Steps between two rows of the log.")
     checkpoint_every: int = Field(100, ge=1, description="Steps between two saved states.")
     validate_every: int = Field(200, ge=1, description="Steps between held-out retrievals.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _earlier_name(cls, options: Any) -> Any:
+        """Read recipes from before ``false_negatives`` had three values."""
+        if isinstance(options, dict) and "mask_identical_captions" in options:
+            options = dict(options)
+            masked = options.pop("mask_identical_captions")
+            options.setdefault("false_negatives", "mask" if masked else "none")
+        return options
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> TrainConfig:
+        if self.duplicate_similarity is not None and self.false_negatives != "mask":
+            raise ValueError(
+                "duplicate_similarity is for false_negatives: mask; leave it out, or set that"
+            )
+        in_chunks = self.memory in ("gradcache", "accumulate")
+        if self.memory == "accumulate" and self.batch_size % self.chunk_size:
+            raise ValueError(
+                f"chunk_size {self.chunk_size} does not divide batch_size {self.batch_size}; "
+                "accumulated chunks must be equal"
+            )
+        if in_chunks and self.chunk_size > self.batch_size:
+            raise ValueError(
+                f"chunk_size {self.chunk_size} exceeds batch_size {self.batch_size}; lower it"
+            )
+        return self
+
+    @property
+    def scale_at_start(self) -> float:
+        """Factor on the cosines at the start."""
+        if self.logit_scale_init is not None:
+            return self.logit_scale_init
+        return 10.0 if self.loss == "siglip" else 1 / 0.07
 
 
 class ClipRecipe(Section):
@@ -122,6 +256,9 @@ class ClipRecipe(Section):
         default_factory=OptimiserConfig, description="AdamW and its schedule."
     )
     training: TrainConfig = Field(default_factory=TrainConfig, description="The run.")
+    data: DataConfig = Field(
+        default_factory=DataConfig, description="Captions, splits, augmentation and order."
+    )
 
     @model_validator(mode="after")
     def _text_context_is_given(self) -> ClipRecipe:

@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.errors import DataError
 from braindecode_clip.io.atomic import atomic_path
+
+#: EXIF tag of how a camera was held.
+_ORIENTATION = 0x0112
 
 
 def write_png(path: str | Path, picture: Image.Image) -> None:
@@ -37,12 +40,21 @@ def read_picture(path: str | Path) -> Image.Image:
         ) from error
 
 
-def opaque(picture: Image.Image) -> Image.Image:
-    """Return a picture as RGB; what is transparent becomes white, and not what it hides."""
+def opaque(picture: Image.Image, *, background: str = "white") -> Image.Image:
+    """Return a picture as RGB, upright, as a viewer shows it.
+
+    The orientation that a camera noted (EXIF) is applied; greyscale of 16 bits is scaled to 8
+    (Pillow alone would cut it off at 255); what is transparent becomes ``background``, and not
+    what it hides. CMYK is converted without a colour profile, as Pillow does.
+    """
+    picture = ImageOps.exif_transpose(picture) or picture
+    if picture.mode.startswith("I;16"):
+        deep = np.asarray(picture).astype(np.uint16)
+        picture = Image.fromarray((deep >> 8).astype(np.uint8))
     if not picture.has_transparency_data:
         return picture.convert("RGB")
     layer = picture.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, background), layer).convert("RGB")
 
 
 def picture_source(
@@ -78,8 +90,8 @@ def picture_source(
     return hashlib.sha256(content).hexdigest(), lambda: decode_rgb(content)
 
 
-def decode_rgb(content: bytes) -> Image.Image:
-    """Decode the bytes of a picture file, in full, as RGB.
+def decode_rgb(content: bytes, *, background: str = "white") -> Image.Image:
+    """Decode the bytes of a picture file, in full, as RGB; see :func:`opaque`.
 
     Raises
     ------
@@ -93,7 +105,8 @@ def decode_rgb(content: bytes) -> Image.Image:
             picture.load()
             # "opaque" would copy a picture that is RGB already.
             is_plain = picture.mode == "RGB" and not picture.has_transparency_data
-            return picture if is_plain else opaque(picture)
+            is_plain = is_plain and picture.getexif().get(_ORIENTATION, 1) == 1
+            return picture if is_plain else opaque(picture, background=background)
     except UnidentifiedImageError as error:
         raise DataError("is no picture of a known format") from error
     except Exception as error:

@@ -1,123 +1,105 @@
-"""Picture-caption pairs: one HDF5 file, or a table that names picture files."""
+"""Picture-caption pairs from any source: the kind is recognised by the path."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-import numpy as np
-import pandas as pd
-
-from braindecode_clip.checks import Problems
 from braindecode_clip.errors import DataError
-from braindecode_clip.io.images import read_picture
-from braindecode_clip.io.tables import read_tsv
+from braindecode_clip.io.pair_coco import read_coco
+from braindecode_clip.io.pair_datasets import is_saved_dataset, read_saved_dataset
+from braindecode_clip.io.pair_folders import read_folder
+from braindecode_clip.io.pair_scenes import read_scenes
+from braindecode_clip.io.pair_source import PairSource
+from braindecode_clip.io.pair_tables import read_table
+from braindecode_clip.io.pair_tars import read_tars
 
-_SEPARATORS = {".tsv": "\t", ".csv": ","}
-_COLUMNS = ("image", "caption")
+KINDS = ("table", "folder", "coco", "tar", "datasets", "scenes")
 
-
-@dataclass(frozen=True)
-class PairFile:
-    """What a file of pairs holds.
-
-    Attributes
-    ----------
-    images : ndarray (n, height, width, 3) uint8, or list of PIL images
-        An array from HDF5; pictures of any size from a table.
-    captions : ndarray (n, n_captions) of str
-    scenes : ndarray (n,) of str, or None
-        Ground truth as JSON, where the file has it.
-    groups : ndarray (n,) of str, or None
-        Column 'group' of a table, where it has one.
-    """
-
-    images: np.ndarray | list
-    captions: np.ndarray
-    scenes: np.ndarray | None
-    groups: np.ndarray | None = None
+_BY_ENDING = {
+    ".tsv": "table",
+    ".csv": "table",
+    ".json": "coco",
+    ".tar": "tar",
+    ".h5": "scenes",
+    ".hdf5": "scenes",
+}
 
 
-def read_pairs(path: str | Path, *, split: str | None = None) -> PairFile:
-    """Read pairs.
-
-    Parameters
-    ----------
-    path : path
-        ``.h5`` or ``.hdf5`` with ``images`` and ``captions`` (and ``scenes``), as
-        ``simulate scenes`` writes them; or ``.tsv`` or ``.csv`` with the columns image
-        (path beside the table) and caption. Rows of one image are wordings of it.
-    split : str, optional
-        Keep the table's rows with this value in its column ``split``.
+def kind_of(path: Path) -> str:
+    """Recognise the kind of a source.
 
     Raises
     ------
     DataError
-        The file is missing, damaged, or lacks a part; pictures that cannot be read are all
-        listed.
+        The path does not exist, or has an unknown ending.
+    """
+    if is_saved_dataset(path):
+        return "datasets"
+    if path.is_dir():
+        return "tar" if any(path.glob("*.tar")) else "folder"
+    kind = _BY_ENDING.get(path.suffix.lower())
+    # A brace pattern of shards is no file by itself.
+    if kind != "tar" and not path.is_file():
+        raise DataError(f"{path}: no such file of pairs.")
+    if kind is None:
+        raise DataError(
+            f"{path}: no known kind of pairs. Known endings are {', '.join(_BY_ENDING)}, and "
+            f"folders; or name the kind with --format ({', '.join(KINDS)})."
+        )
+    return kind
+
+
+def read_pairs(
+    path: str | Path,
+    *,
+    kind: str | None = None,
+    split: str | None = None,
+    images: str | Path | None = None,
+) -> PairSource:
+    """Read the captions of pairs, and where their pictures are.
+
+    Parameters
+    ----------
+    path : path
+        A table (:mod:`~braindecode_clip.io.pair_tables`), a folder
+        (:mod:`~braindecode_clip.io.pair_folders`), COCO's JSON
+        (:mod:`~braindecode_clip.io.pair_coco`), tar shards
+        (:mod:`~braindecode_clip.io.pair_tars`), a saved data set
+        (:mod:`~braindecode_clip.io.pair_datasets`), or HDF5 of ``simulate scenes``
+        (:mod:`~braindecode_clip.io.pair_scenes`).
+    kind : str, optional
+        One of :data:`KINDS`; recognised by default.
+    split : str, optional
+        Keep the pairs of this split.
+    images : path, optional
+        Folder of the pictures of COCO's JSON.
+
+    Raises
+    ------
+    DataError
+        The source is missing, damaged, or lacks a part; all problems at once.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file of pairs.")
-    if path.suffix.lower() in _SEPARATORS:
-        return _from_table(path, split)
-    if path.suffix.lower() not in (".h5", ".hdf5"):
-        raise DataError(f"{path}: pairs are read from .h5, .hdf5, .tsv or .csv files.")
-    if split is not None:
-        raise DataError(f"{path}: has no splits; leave the split out, or give a table.")
-    try:
-        with h5py.File(path, "r") as content:
-            scenes = content["scenes"].asstr()[...] if "scenes" in content else None
-            return PairFile(content["images"][...], content["captions"].asstr()[...], scenes)
-    except (OSError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: no readable file of pairs ({error}). Expected the arrays 'images' and "
-            "'captions', as `simulate scenes` writes them."
-        ) from error
-
-
-def _from_table(path: Path, split: str | None) -> PairFile:
-    table = _read_table(path)
-    if split is not None:
-        if "split" not in table.columns:
-            raise DataError(f"{path}: lacks the column 'split', and '{split}' was asked for.")
-        table = table[table["split"] == split]
-    if not len(table):
-        raise DataError(f"{path}: no rows{'' if split is None else f' of split {split!r}'}.")
-    groups = table.groupby("image", sort=False)["caption"].agg(list)
-    problems = Problems(str(path))
-    images = []
-    for name in groups.index:
-        try:
-            images.append(read_picture(path.parent / str(name)))
-        except DataError as error:
-            problems.add(str(error))
-    problems.raise_if_any()
-    # Pictures with fewer wordings repeat theirs, so that every row has the same number.
-    longest = max(map(len, groups))
-    captions = np.array([np.resize(np.array(row, dtype=object), longest) for row in groups])
-    kin = table.groupby("image", sort=False)["group"].first() if "group" in table else None
-    return PairFile(images, captions, None, None if kin is None else kin.astype(str).to_numpy())
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    if path.suffix.lower() == ".tsv":
-        table = read_tsv(path, required=_COLUMNS, text=(*_COLUMNS, "split", "group"))
+    kind = kind_of(path) if kind is None else kind
+    if kind not in KINDS:
+        raise DataError(f"--format '{kind}' is unknown. Use {', '.join(KINDS)}.")
+    if kind != "tar" and not path.exists():
+        raise DataError(f"{path}: no such file or folder of pairs.")
+    if kind in ("folder", "datasets") and not path.is_dir():
+        raise DataError(f"{path}: is no folder, as --format {kind} expects.")
+    if kind in ("table", "coco", "scenes") and path.is_dir():
+        raise DataError(f"{path}: is a folder; --format {kind} expects a file.")
+    if images is not None and kind != "coco":
+        raise DataError(f"{path}: --images belongs to COCO's JSON; this is a {kind}.")
+    if kind == "coco":
+        source = read_coco(path, images=None if images is None else Path(images))
     else:
-        try:
-            table = pd.read_csv(path, dtype=str)
-        except (ValueError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"{path}: cannot be read as comma-separated table ({error})."
-            ) from error
-        missing = [name for name in _COLUMNS if name not in table.columns]
-        if missing:
-            raise DataError(f"{path}: lacks the columns {', '.join(missing)}.")
-    empty = table.index[table["image"].isna() | table["caption"].isna()]
-    if len(empty):
-        raise DataError(
-            f"{path}: 'image' or 'caption' is empty in {len(empty)} rows, first in line "
-            f"{int(empty[0]) + 2}. Fill them, or take the rows out."
-        )
-    return table
+        readers = {
+            "table": read_table,
+            "folder": read_folder,
+            "tar": read_tars,
+            "datasets": read_saved_dataset,
+            "scenes": read_scenes,
+        }
+        source = readers[kind](path)
+    return source if split is None else source.of_split(split)

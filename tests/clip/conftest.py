@@ -47,6 +47,34 @@ def tiny_recipe() -> ClipRecipe:
 
 
 @pytest.fixture
+def vit_recipe(tiny_recipe) -> ClipRecipe:
+    """The tiny recipe with a vision transformer, which has no batch normalisation."""
+    recipe = tiny_recipe.model_dump()
+    recipe["model"]["vision_cfg"] = {
+        "layers": 2,
+        "width": 32,
+        "head_width": 16,
+        "patch_size": 8,
+        "image_size": 32,
+    }
+    return ClipRecipe.model_validate(recipe)
+
+
+@pytest.fixture
+def changed():
+    """Return a maker of recipes with other options of training and optimiser."""
+
+    def change(recipe, *, optimiser=None, vision=None, **training):
+        options = recipe.model_dump()
+        options["training"].update(training)
+        options["optimiser"].update(optimiser or {})
+        options["model"]["vision_cfg"].update(vision or {})
+        return ClipRecipe.model_validate(options)
+
+    return change
+
+
+@pytest.fixture
 def make_pairs():
     """Return a maker of pairs whose pictures and captions have nothing to do with each other."""
 

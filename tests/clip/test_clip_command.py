@@ -69,6 +69,9 @@ def test_pairs_from_a_table_are_resized_and_grouped_by_picture(recipe_file, tmp_
     assert main([*evaluate, "--out", str(tmp_path / "metrics.json"), "--pool-size", "4"]) == 0
     found = json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8"))
     assert (found["pairs"]["n_pairs"], found["pairs"]["image_to_text"]["n_pools"]) == (12, 3)
+    only = ["--split", "val", "--out", str(tmp_path / "val.json"), "--pool-size", "3"]
+    assert main([*evaluate, *only]) == 0
+    assert json.loads((tmp_path / "val.json").read_text("utf-8"))["pairs"]["n_pairs"] == 3
     (tmp_path / "3.png").unlink()
     assert main([*train[:-4], "--split", "train", "--validation-split", "val", "--resume"]) == 1
     assert "3.png" in capsys.readouterr().err

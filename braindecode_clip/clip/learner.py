@@ -1,0 +1,157 @@
+"""A model with everything that a step changes: optimiser, running mean, loss scale."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+
+from braindecode_clip.clip.distributed import Processes
+from braindecode_clip.clip.ema import MeanModel, PullToStart
+from braindecode_clip.clip.losses import WordLoss
+from braindecode_clip.clip.models import build_model, load_teacher, start_from
+from braindecode_clip.clip.optim import make_optimiser, set_rate
+from braindecode_clip.clip.precision import training_dtype
+from braindecode_clip.clip.step import ContrastiveStep, StepInput
+from braindecode_clip.clip.tokenizers import WordTokenizer
+from braindecode_clip.config.clip import ClipRecipe
+from braindecode_clip.seeds import derive_seed
+
+
+class Learner:
+    """The model of a recipe, and how it learns from a batch.
+
+    Parameters
+    ----------
+    recipe : ClipRecipe
+    tokenizer : WordTokenizer
+        Of the training captions.
+    initial, teacher : path, optional
+        Model directories; see :class:`braindecode_clip.clip.train.Trainer`.
+    processes : Processes
+        Those that share the batches.
+    device : torch.device
+
+    Attributes
+    ----------
+    model : Module
+        open_clip's, in training.
+    judged : Module
+        What held-out retrieval looks at: the running mean where there is one.
+    modules : ModuleDict
+        All that a state holds: ``clip``, ``words`` and, with a running mean, ``mean``.
+    """
+
+    def __init__(
+        self,
+        recipe: ClipRecipe,
+        tokenizer: WordTokenizer,
+        *,
+        initial: str | Path | None,
+        teacher: str | Path | None,
+        processes: Processes,
+        device: torch.device,
+    ) -> None:
+        self.recipe, self.processes = recipe, processes
+        training = recipe.training
+        self.model = build_model(recipe, tokenizer).to(device)
+        if initial is not None:
+            start_from(self.model, initial, tokenizer=tokenizer)
+        self.model.visual.to(memory_format=torch.channels_last)
+        self.words = _word_loss(recipe, tokenizer).to(device)
+        self.optimiser = make_optimiser(self.model, self.words, config=recipe.optimiser)
+        self._mean = MeanModel(self.model, training.ema_decay) if training.ema_decay else None
+        self._pull = None
+        if training.l2_sp:
+            self._pull = PullToStart(self.model.named_parameters(), training.l2_sp)
+        dtype = training_dtype(training.precision, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        guide = None
+        if teacher is not None:
+            guide = load_teacher(teacher, recipe, tokenizer=tokenizer).to(device)
+        self.gradients = ContrastiveStep(
+            self.model,
+            self.words,
+            training=training,
+            processes=processes,
+            teacher=guide,
+            dtype=dtype,
+            scaler=self.scaler,
+        )
+        if training.compile:
+            _compile(self.model)
+
+    @property
+    def judged(self) -> torch.nn.Module:
+        """The model that held-out retrieval looks at."""
+        return self.model if self._mean is None else self._mean.model
+
+    @property
+    def modules(self) -> torch.nn.ModuleDict:
+        """All modules that a state holds."""
+        means = {} if self._mean is None else {"mean": self._mean.model}
+        return torch.nn.ModuleDict({"clip": self.model, "words": self.words, **means})
+
+    def learn(self, inputs: StepInput, *, rate: float, step: int) -> tuple[float, float]:
+        """Take one step, unless its loss or gradient is no finite number.
+
+        Parameters
+        ----------
+        inputs : StepInput
+            This process's part of the batch.
+        rate : float
+            Learning rate.
+        step : int
+            Steps done before.
+
+        Returns
+        -------
+        loss, norm : float
+            Contrastive loss and gradient norm before clipping. If they are not finite
+            (:meth:`can_go_on` tells), nothing has changed.
+        """
+        set_rate(self.optimiser, rate)
+        self.model.train()
+        loss = self.gradients.backward(inputs)
+        self.scaler.unscale_(self.optimiser)
+        if self._pull is not None:
+            self._pull.add_gradient()
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.recipe.optimiser.grad_clip_norm)
+        values = float(loss), float(norm)
+        if not self.can_go_on(*values):
+            return values
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            limit = math.log(self.recipe.training.logit_scale_max)
+            self.model.logit_scale.clamp_(max=limit)
+        if self._mean is not None:
+            self._mean.update(step + 1)
+        return values
+
+    def can_go_on(self, loss: float, norm: float) -> bool:
+        """Tell whether a step with these numbers does no harm."""
+        # A loss scale that is too large gives gradients that are no numbers; the scaler then
+        # leaves the step out and lowers it.
+        is_scaled = self.scaler.is_enabled() and self.scaler.get_scale() > 1
+        return math.isfinite(loss) and (is_scaled or math.isfinite(norm))
+
+
+def _word_loss(recipe: ClipRecipe, tokenizer: WordTokenizer) -> WordLoss:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(recipe.seed, "words"))
+        return WordLoss(
+            recipe.model.embed_dim,
+            tokenizer.vocab_size,
+            ignored=(tokenizer.pad_id, tokenizer.end_id),
+        )
+
+
+def _compile(model: torch.nn.Module) -> None:
+    """Compile the towers in place; names of weights stay."""
+    model.visual.compile()
+    text = model.text if hasattr(model, "text") else model.transformer
+    text.compile()
