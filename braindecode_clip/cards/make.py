@@ -69,7 +69,7 @@ def make_card(
     DataError
         Files that do not belong together, all problems at once.
     """
-    rows = metrics["rows"]
+    rows = [*metrics["rows"], *(metrics.get("protocols") or [])]
     _check(rows, predictions, voxels)
     first, info = rows[0], predictions.info
     repeats, averaged = _repeats(predictions, averaged_predictions)

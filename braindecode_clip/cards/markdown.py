@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from braindecode_clip.cards.card import Card, Score
+from braindecode_clip.cards.card import OWN_GALLERY, Card, Score
 
 _SHARES = ("pairwise",)
 _HELD_OUT = {"stimulus": "whole stimuli", "run": "whole runs"}
@@ -48,7 +48,9 @@ def _scores(scores: list[Score]) -> list[str]:
     head = (*head, "candidates", "n")
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for score in scores:
-        name = score.protocol if score.gallery is None else f"{score.protocol} {score.gallery}"
+        # Protocols have candidates of their own, whatever gallery they stand beside.
+        is_own = score.protocol == OWN_GALLERY and score.gallery is not None
+        name = f"{score.protocol} {score.gallery}" if is_own else score.protocol
         ends = ""
         if score.ci_low is not None and score.confidence is not None:
             low, high = (number(score.metric, end) for end in (score.ci_low, score.ci_high))

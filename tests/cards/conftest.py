@@ -67,7 +67,8 @@ class Results:
         found = evaluate(ranked, predictions, self.embeddings, rng=rng, options=OPTIONS)
         record = asdict(replace(record_of("evaluate"), seed=1))
         content = {"provenance": record, "rows": found.rows, "pool_curve": found.pool_curve}
-        write_json(self.path(f"{key}-metrics", "json"), content | {"notes": found.notes})
+        content |= {"notes": found.notes, "protocols": found.protocols}
+        write_json(self.path(f"{key}-metrics", "json"), content)
         assert main(self.arguments(key)) == 0
         return self.path(f"{key}-card", "json")
 

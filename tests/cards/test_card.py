@@ -42,19 +42,23 @@ def test_a_card_says_what_its_numbers_are_of(results, good):
 
 
 def test_every_row_of_the_metrics_stands_on_the_card(results, good):
-    rows = read_json(results.path("good-test-metrics", "json"))["rows"]
+    content = read_json(results.path("good-test-metrics", "json"))
+    rows = [*content["rows"], *content["protocols"]]
+    assert {"full-pool", "kamitani-pairwise"} <= {row["protocol"] for row in rows}
     scores = parse_card(read_json(good), where="x").scores
     assert len(scores) == len(rows) > 10
     for row, score in zip(rows, scores, strict=True):
         keys = ("metric", "direction", "value", "ci_low", "ci_high", "chance", "p", "n_gallery")
         assert [getattr(score, key) for key in keys] == [row[key] for key in keys]
-        assert score.protocol == "gallery" and score.gallery == "test"
+        assert score.protocol == row["protocol"] and score.gallery == "test"
 
 
 def test_the_text_holds_every_score_and_fact(good):
     text = good.with_suffix(".md").read_text()
     card = parse_card(read_json(good), where="x")
-    assert text.count("\n| gallery test |") == len(card.scores)
+    assert text.count("\n| gallery test |") == sum(s.protocol == "gallery" for s in card.scores)
+    for name in {score.protocol for score in card.scores} - {"gallery"}:
+        assert text.count(f"\n| {name} |") == sum(s.protocol == name for s in card.scores)
     top = card.scores[0]
     assert f"{100 * top.value:.1f} %" in text and "| 5.0 % |" in text
     for words in (card.data.test_digest, card.encoder.digest, "whole stimuli", "2, 6"):
@@ -112,7 +116,7 @@ def test_averaged_repeats_are_counted_where_they_were_averaged(results):
 
 def test_files_that_do_not_belong_together_are_all_named(results, good, tmp_path, capsys):
     content = read_json(results.path("good-test-metrics", "json"))
-    for row in content["rows"]:
+    for row in [*content["rows"], *content["protocols"]]:
         row |= {"decoder": "other", "roi": "elsewhere"}
     path = tmp_path / "metrics.json"
     path.write_text(json.dumps(content))
