@@ -125,7 +125,7 @@ def check_that_test_scores_choose_nothing(results: Path, again) -> None:
         for row in table_of(page, "Decoders: out-of-fold")
         if (row[0], row[1], row[4]) == tuple(worst[keys])
     ]
-    assert row[8].startswith("100.0 %") and row[9] == "100.0 %" and row[-1] == "–"
+    assert row[8].startswith("100.0 %") and row[9] == "100.0 %" and row[10] == "–"
 
 
 def check_bottleneck(results: Path, ranks: set[int], *, n_files: int) -> None:
