@@ -40,7 +40,7 @@ N_BOOTSTRAP = 500
 OBSERVER = "ideal observer"
 COLUMNS = (
     *("ceiling", "ceiling_low", "ceiling_high", "ceiling_share", "ceiling_method", "ceiling_uses"),
-    *("noise_free", "noise_free_low", "noise_free_high"),
+    *("noise_free", "noise_free_low", "noise_free_high", "signal_to_noise", "n_signal_dims"),
 )
 _ROOT, _SHARE = "square root of reliability", "reliability"
 
@@ -148,7 +148,9 @@ def add_ceilings(
         confidence=options.confidence,
         n_bootstrap=N_BOOTSTRAP,
     )
-    return [_filled(row, attainable, free) for row in rows], [_note(signal, known=known)]
+    measured = {"signal_to_noise": signal.total, "n_signal_dims": signal.width}
+    filled = [_filled(row, attainable, free) | measured for row in rows]
+    return filled, [_note(signal, known=known)]
 
 
 def _observed(
@@ -263,10 +265,8 @@ def _filled(
 def _note(signal: Signal, *, known: bool) -> str:
     return (
         f"noise ceilings rest on the test repeats of {signal.n_stimuli} stimuli, which nothing "
-        f"that predicts was fitted on: signal-to-noise {signal.total:.2g} for a single trial in "
-        f"all, spread over {signal.width:.2g} dimensions (of {signal.n_components}). `ceiling` is "
-        "what an observer scores who knows what each candidate evokes; `noise_free` is this "
-        "decoder with infinitely many repeats. Both take noise as Gaussian and alike for all "
-        "stimuli, and what repeats as being about the stimulus."
-        + (" The observer knows which candidates are ever shown." if known else "")
+        "that predicts was fitted on. `ceiling` is what an observer scores who knows what each "
+        "candidate evokes; `noise_free` is this decoder with infinitely many repeats. Both take "
+        "noise as Gaussian and alike for all stimuli, and what repeats as being about the "
+        "stimulus." + (" The observer knows which candidates are ever shown." if known else "")
     )

@@ -51,8 +51,9 @@ class Evaluation:
         the labels subject, roi, split, encoder, decoder, gallery; transductive (steps that
         see test trials without labels, joined by "; "); and noise ceilings: ceiling
         with ceiling_low and ceiling_high, ceiling_share = (value - chance) / (ceiling - chance),
-        ceiling_method, ceiling_uses, noise_free with noise_free_low and noise_free_high
-        (:mod:`braindecode_clip.evaluate.ceiling`). None where a number is undefined.
+        ceiling_method, ceiling_uses, noise_free with noise_free_low and noise_free_high,
+        signal_to_noise of a single decoded trial and n_signal_dims, over how many dimensions it
+        is spread (:mod:`braindecode_clip.evaluate.ceiling`). None where a number is undefined.
         ``protocol`` is "gallery".
     pool_curve : list of dict
         Labels, direction, metric, k, pool_size, value, chance, ci_low, ci_high.

@@ -57,7 +57,7 @@ def _span(values: pd.Series) -> str:
 
 
 def with_steps(table: Table, steps: Iterable[Any]) -> Table:
-    """Add the column of transductive steps, where there are any.
+    """Name the transductive steps: in the caption where all rows have the same, else in a column.
 
     Parameters
     ----------
@@ -68,6 +68,9 @@ def with_steps(table: Table, steps: Iterable[Any]) -> Table:
     texts = [text if isinstance(text, str) else "" for text in steps]
     if not any(texts):
         return table
+    if len(set(texts)) == 1:
+        caption = f"{table.caption.rstrip('.')}. {HEAD} in every row: {texts[0]}"
+        return Table(caption, table.columns, table.rows, table.n_heads)
     rows = zip(table.rows, texts, strict=True)
     return Table(
         table.caption,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pandas as pd
 
@@ -55,6 +56,9 @@ def test_the_column_is_there_where_there_are_steps() -> None:
     table = Table("c", ("a",), ((Cell("1"),), (Cell("2"),)))
     assert with_steps(table, ["", float("nan")]) is table
     assert texts(with_steps(table, ["x; y", ""])) == [["1", "x; y"], ["2", "–"]]
+    same = with_steps(table, ["x; y", "x; y"])
+    assert texts(same) == [["1"], ["2"]]
+    assert same.caption == "c. Transductive in every row: x; y"
     assert steps_of([{"transductive": "x; y"}, {"transductive": "y; z"}, {}]) == "x; y; z"
 
 
@@ -72,8 +76,11 @@ def test_the_page_shows_both(make_study, tmp_path, parse) -> None:
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<h3>What was fitted on what</h3>" in text
     n_tables = text.count('<th scope="col">Transductive</th>')
-    # Two summaries, a table for each of two decoders, and the table of the records.
-    assert n_tables == 5
+    # The table of the records; in the captions of two summaries and of two decoders' tables.
+    assert n_tables == 1
+    captions = re.findall(r"<caption.*?</caption>", text, re.DOTALL)
+    named = "Transductive in every row: z-scoring within runs; &lt;b&gt;"
+    assert sum(named in caption for caption in captions) == 4
     assert "<b>" not in text.replace("<body", "")
     parse(text)
 
@@ -85,5 +92,8 @@ def test_the_comparison_names_the_steps() -> None:
     row |= dict.fromkeys((*numbers, "test_pairwise_ci_low", "test_pairwise_ci_high"), 0.5)
     row |= {"validation_by": "cross_fit", "transductive_steps": STEPS}
     table = comparison_table(pd.DataFrame([row]))
+    assert table.caption.endswith(f". Transductive in every row: {STEPS}")
+    other = row | {"transductive_steps": ""}
+    table = comparison_table(pd.DataFrame([row, other]))
     assert table.columns[-1] == "Transductive"
-    assert texts(table)[0][-1] == STEPS
+    assert [own[-1] for own in texts(table)] == [STEPS, "–"]
