@@ -21,6 +21,7 @@ from braindecode_clip.artifacts import Embeddings, Predictions
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.evaluate import evaluate, identification
 from braindecode_clip.evaluate.bootstrap import interval, resample, weighted_mean
+from braindecode_clip.evaluate.ceiling_signal import Repeats
 from braindecode_clip.evaluate.dimensions import DimensionScores
 from braindecode_clip.evaluate.permutation import null_scores, rank_table
 from braindecode_clip.evaluate.rows import Design
@@ -306,9 +307,19 @@ def speed(n: int, n_draws: int, repeats: int) -> dict[str, dict[str, float | Non
             rng=np.random.default_rng(0),
         )
 
+    # Three decoded trials of every picture, for the noise ceilings.
+    trials = np.repeat(predicted, 3, axis=0) + 8 * rng.standard_normal((3 * n, 512))
+    shown = np.repeat(predictions.stimulus_id, 3)
+    decoded = Repeats(trials.astype(np.float32), shown)
+
     def whole() -> object:
         return evaluate(
-            both, predictions, embeddings, rng=np.random.default_rng(0), options=options
+            both,
+            predictions,
+            embeddings,
+            rng=np.random.default_rng(0),
+            options=options,
+            repeats=decoded,
         )
 
     figures = side_by_side(
