@@ -298,6 +298,13 @@ def test_rows_have_a_ceiling_its_interval_and_the_share_of_it() -> None:
         assert row["ceiling_uses"] == "test repeats"
         gained, possible = row["value"] - row["chance"], row["ceiling"] - row["chance"]
         assert row["ceiling_share"] == pytest.approx(gained / possible)
+    signal = measure_signal(World(1.2, 0).repeats(World(1.2, 0).best), inverse_n=1 / N_REPEATS)
+    for (direction, metric), row in rows.items():
+        assert row["signal_to_noise"] == pytest.approx(signal.total)
+        assert row["n_signal_dims"] == pytest.approx(signal.width)
+        if metric == "percentile_rank":
+            n, mean_rank = row["n_gallery"], rows[direction, "mean_rank"]["ceiling"]
+            assert row["ceiling"] == pytest.approx((n - mean_rank + 0.5) / n)
     assert rows["none", "r2_mean"]["ceiling_method"] == "reliability"
     assert rows["none", "correlation_median"]["ceiling_method"] == "square root of reliability"
     assert rows["image_to_brain", "mean_rank"]["ceiling_method"] == "ideal observer"

@@ -91,6 +91,7 @@ def test_writes_json_and_table(files: Path) -> None:
     assert table["value"].tolist() == pytest.approx([row["value"] for row in rows])
     assert table["protocol"].tolist() == [row["protocol"] for row in rows]
     assert {"gallery", "full-pool"} <= set(table["protocol"])
+    assert {row["transductive"] for row in rows} == {"; ".join(content["transductive"])}
     dimensions = read_tsv(files / "dimensions.tsv", required=["dimension", "correlation", "p", "q"])
     assert len(dimensions) == content["dimensions"]["n_dims"] == 6
     assert content["dimensions"]["n_significant"] == (dimensions["q"] < 0.05).sum()
