@@ -105,6 +105,26 @@ def test_the_same_pairs_as_arrays_and_as_files_end_with_the_same_weights(write_r
         np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
+def test_equal_pictures_are_found_by_their_files(write_recipe, tmp_path):
+    source = read_pairs(write_scenes(tmp_path / "s.h5", 8))
+    folder = tmp_path / "f"
+    folder.mkdir()
+    for k in range(8):
+        # Two files of every picture, with captions of their own.
+        Image.fromarray(source.pixels[k // 2]).save(folder / f"{k:02d}.png")
+        (folder / f"{k:02d}.txt").write_text(f"number {k}", encoding="utf-8")
+    found = {}
+    for by, cache in (("picture", "none"), ("picture", "memory"), ("caption", "none")):
+        recipe = write_recipe(false_negatives="mask", false_negatives_by=[by], batch_size=8)
+        out = tmp_path / f"{by}-{cache}"
+        assert train(recipe, folder, out, "--validation", folder, "--cache", cache) == 0
+        found[by, cache] = weights(out)
+    same, other = found["picture", "memory"], found["caption", "none"]
+    for name, value in found["picture", "none"].items():
+        np.testing.assert_array_equal(value, same[name], err_msg=name)
+    assert any((value != other[name]).any() for name, value in same.items())
+
+
 def test_workers_and_cache_end_with_the_same_weights(write_recipe, tmp_path):
     pairs = write_table(tmp_path, 24)
     (tmp_path / "p05.jpg").write_bytes(b"no picture")
