@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,30 @@ class Cut:
     seed: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Scored:
+    """Cuts with their hits at every point of pool size and k.
+
+    Attributes
+    ----------
+    cuts : sequence of Cut
+    hits : list of ndarray (n_draws, n_queries, n_points)
+        Of every cut.
+    label : ndarray (n_queries,) int64
+        Cluster of every query.
+    points : list of (k, pool size)
+    n_others : int
+    config : SurfaceConfig
+    """
+
+    cuts: Sequence[Cut]
+    hits: list[np.ndarray]
+    label: np.ndarray
+    points: list[tuple[int, int]]
+    n_others: int
+    config: SurfaceConfig
+
+
 def surface_table(
     cuts: Sequence[Cut],
     clusters: np.ndarray,
@@ -98,28 +122,21 @@ def surface_table(
     names, label = np.unique(clusters, return_inverse=True)
     measure_rng, growth_rng, check_rng, pool_rng = rng.spawn(4)
     shared = {"n": len(clusters), "n_resampled": len(names)}
-    rows = _measured(cuts, hits, clusters, points, config, measure_rng)
-    fits = (cuts, hits, label, points, config, n_others)
+    scored = _Scored(cuts, hits, label, points, n_others, config)
+    rows = _measured(scored, measure_rng)
     wanted = _targets(cuts, config)
-    rows += [{"kind": "extrapolated", **row} for row in _grown(*fits, wanted, growth_rng)]
-    rows += _checked(*fits, rows, check_rng)
-    rows += _more_candidates(cuts, hits, clusters, points, config, n_others, pool_rng)
+    rows += [{"kind": "extrapolated", **row} for row in _grown(scored, wanted, growth_rng)]
+    rows += _checked(scored, rows, check_rng)
+    rows += _more_candidates(scored, pool_rng)
     return pd.DataFrame([{**shared, **row} for row in rows]).reindex(columns=list(COLUMNS))
 
 
-def _measured(
-    cuts: Sequence[Cut],
-    hits: list[np.ndarray],
-    clusters: np.ndarray,
-    points: list[tuple[int, int]],
-    config: SurfaceConfig,
-    rng: np.random.Generator,
-) -> list[dict[str, Any]]:
-    rows = []
-    for cut, found in zip(cuts, hits, strict=True):
+def _measured(scored: _Scored, rng: np.random.Generator) -> list[dict[str, Any]]:
+    config, rows = scored.config, []
+    for cut, found in zip(scored.cuts, scored.hits, strict=True):
         each = found.mean(axis=0)
-        drawn = resample(weighted_mean(each), clusters, n_bootstrap=config.n_bootstrap, rng=rng)
-        for place, (k, size) in enumerate(points):
+        drawn = resample(weighted_mean(each), scored.label, n_bootstrap=config.n_bootstrap, rng=rng)
+        for place, (k, size) in enumerate(scored.points):
             value = float(each[:, place].mean())
             fallback = wilson(value, drawn.n_clusters, confidence=config.confidence)
             low, high, _ = interval(
@@ -154,18 +171,12 @@ def _targets(cuts: Sequence[Cut], config: SurfaceConfig) -> list[tuple[float, fl
 
 
 def _grown(
-    cuts: Sequence[Cut],
-    hits: list[np.ndarray],
-    label: np.ndarray,
-    points: list[tuple[int, int]],
-    config: SurfaceConfig,
-    n_others: int,
-    wanted: list[tuple[float, float, float]],
-    rng: np.random.Generator,
+    scored: _Scored, wanted: list[tuple[float, float, float]], rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Predict by the law of growth, with intervals over stimuli, seeds and exponents."""
-    n_train = np.array([cut.n_train for cut in cuts])
-    n_repeats = np.array([float(cut.n_repeats) for cut in cuts])
+    label, points, config = scored.label, scored.points, scored.config
+    n_train = np.array([cut.n_train for cut in scored.cuts])
+    n_repeats = np.array([float(cut.n_repeats) for cut in scored.cuts])
     at = np.array([where[1:] for where in wanted]).reshape(-1, 2)
     n_clusters, rows = int(label.max()) + 1, []
     weights = [np.ones(len(label))]
@@ -176,7 +187,7 @@ def _grown(
     shared = {"chance": guess, "per_cluster": len(label) / n_clusters}
     drawn = np.stack(
         [
-            _mean_hits(cuts, hits, own, rng=None if i == 0 else rng, **shared)
+            _mean_hits(scored, own, rng=None if i == 0 else rng, **shared)
             for i, own in enumerate(weights)
         ]
     )
@@ -184,7 +195,7 @@ def _grown(
     tail = (1 - config.confidence) / 2
     for place, (k, size) in enumerate(points):
         # A perfect score is no proof of an endless distance; small pools can show a larger one.
-        most = 1 - (size - 1) / (4 * n_clusters * n_others)
+        most = 1 - (size - 1) / (4 * n_clusters * scored.n_others)
         distance = dprime_of_hits(np.minimum(drawn[:, :, place], most), k=k, pool=size)
         found = np.full((len(weights), len(wanted)), np.nan)
         for i, (d, exponent) in enumerate(zip(distance, exponents, strict=True)):
@@ -215,8 +226,7 @@ def _widened(values: np.ndarray, ends: np.ndarray, *, k: int, pool: int) -> np.n
 
 
 def _mean_hits(
-    cuts: Sequence[Cut],
-    hits: list[np.ndarray],
+    scored: _Scored,
     weights: np.ndarray,
     *,
     chance: np.ndarray,
@@ -229,12 +239,12 @@ def _mean_hits(
     a guess are added, with random weights. Otherwise few stimuli that are all found would be
     taken as a proof that every stimulus is (as in Jeffreys' interval of a proportion).
     """
-    seeds = np.unique(np.concatenate([cut.seed for cut in cuts]))
+    seeds = np.unique(np.concatenate([cut.seed for cut in scored.cuts]))
     chosen = seeds if rng is None else rng.choice(seeds, size=len(seeds))
     # A stimulus may have several queries.
     added, low = (0.0, 0.0) if rng is None else rng.gamma(0.5, size=2) * per_cluster
     means = []
-    for cut, found in zip(cuts, hits, strict=True):
+    for cut, found in zip(scored.cuts, scored.hits, strict=True):
         # With all data there is one order, whatever seed was drawn.
         rows = [np.flatnonzero(cut.seed == seed) for seed in chosen]
         picked = np.concatenate(rows) if len(np.unique(cut.seed)) > 1 else np.arange(len(found))
@@ -245,55 +255,44 @@ def _mean_hits(
 
 
 def _checked(
-    cuts: Sequence[Cut],
-    hits: list[np.ndarray],
-    label: np.ndarray,
-    points: list[tuple[int, int]],
-    config: SurfaceConfig,
-    n_others: int,
-    rows: list[dict[str, Any]],
-    rng: np.random.Generator,
+    scored: _Scored, rows: list[dict[str, Any]], rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Predict the scores with all training data from at most half of them."""
+    cuts = scored.cuts
     full = max(cut.fraction for cut in cuts)
     used = [i for i, cut in enumerate(cuts) if cut.fraction <= full / 2 * (1 + 1e-9)]
     if len({cuts[i].fraction for i in used}) < 2:
         return []
     wanted = [(c.fraction, c.n_train, float(c.n_repeats)) for c in cuts if c.fraction == full]
-    part = ([cuts[i] for i in used], [hits[i] for i in used], label, points, config, n_others)
+    part = replace(scored, cuts=[cuts[i] for i in used], hits=[scored.hits[i] for i in used])
     true = {
         (row["n_repeats"], row["k"], row["pool_size"]): row["value"]
         for row in rows
         if row["kind"] == "measured" and row["fraction"] == full
     }
     found = []
-    for row in _grown(*part, wanted, rng):
+    for row in _grown(part, wanted, rng):
         measured = true[row["n_repeats"], row["k"], row["pool_size"]]
         inside = bool(row["ci_low"] <= measured <= row["ci_high"])
         found.append({"kind": "check", **row, "measured": measured, "inside": inside})
     return found
 
 
-def _more_candidates(
-    cuts: Sequence[Cut],
-    hits: list[np.ndarray],
-    clusters: np.ndarray,
-    points: list[tuple[int, int]],
-    config: SurfaceConfig,
-    n_others: int,
-    rng: np.random.Generator,
-) -> list[dict[str, Any]]:
+def _more_candidates(scored: _Scored, rng: np.random.Generator) -> list[dict[str, Any]]:
     """Extrapolate to larger pools, for every number of repeats and all training data."""
-    k, pool = (np.array(column) for column in zip(*points, strict=True))
-    more = sorted({round((n_others + 1) * times) for times in config.more_candidates})
+    config = scored.config
+    k, pool = (np.array(column) for column in zip(*scored.points, strict=True))
+    more = sorted({round((scored.n_others + 1) * times) for times in config.more_candidates})
     ahead = [(each, size) for each in config.top_k for size in more]
-    full, rows = max(cut.fraction for cut in cuts), []
+    full, rows = max(cut.fraction for cut in scored.cuts), []
     tail = (1 - config.confidence) / 2
-    for cut, found in zip(cuts, hits, strict=True):
+    for cut, found in zip(scored.cuts, scored.hits, strict=True):
         if cut.fraction != full or not ahead:
             continue
         each = found.mean(axis=0)
-        drawn = resample(weighted_mean(each), clusters, n_bootstrap=POOL_DRAWS, rng=rng).bootstrap
+        drawn = resample(
+            weighted_mean(each), scored.label, n_bootstrap=POOL_DRAWS, rng=rng
+        ).bootstrap
         at_k, at_pool = (np.array(column) for column in zip(*ahead, strict=True))
         curves = np.stack(
             [
