@@ -265,8 +265,8 @@ def _filled(
 def _note(signal: Signal, *, known: bool) -> str:
     return (
         f"noise ceilings rest on the test repeats of {signal.n_stimuli} stimuli, which nothing "
-        "that predicts was fitted on. `ceiling` is what an observer scores who knows what each "
-        "candidate evokes; `noise_free` is this decoder with infinitely many repeats. Both take "
-        "noise as Gaussian and alike for all stimuli, and what repeats as being about the "
+        "that predicts was fitted on. The ceiling is what an observer scores who knows what each "
+        "candidate evokes; without noise means this decoder with infinitely many repeats. Both "
+        "take noise as Gaussian and alike for all stimuli, and what repeats as being about the "
         "stimulus." + (" The observer knows which candidates are ever shown." if known else "")
     )

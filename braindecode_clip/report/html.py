@@ -306,12 +306,14 @@ def _confusions(inputs: Inputs, order: Order) -> list[dict[str, Any]]:
     return found
 
 
-def _metric_tables(inputs: Inputs, order: Order) -> list[tables.Table]:
+def _metric_tables(inputs: Inputs, order: Order) -> list[tuple[str, tables.Table]]:
+    """Return every condition's title and its table of scores."""
     rows = order.sort(inputs.metrics)
     conditions = rows[list(CONDITION)].astype(str).drop_duplicates().to_dict("records")
     found = []
     for condition in conditions:
         own = order.sort(matching(rows, **condition))
-        table = tables.metrics_table(own, order, sections.labels_text(condition, order))
-        found.append(with_steps(table, own.get("transductive", [""] * len(own))))
+        title = sections.labels_text(condition, order)
+        table = tables.metrics_table(own, order, title)
+        found.append((title, with_steps(table, own.get("transductive", [""] * len(own)))))
     return found

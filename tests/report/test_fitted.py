@@ -81,6 +81,7 @@ def test_the_page_shows_both(make_study, tmp_path, parse) -> None:
     captions = re.findall(r"<caption.*?</caption>", text, re.DOTALL)
     named = "Transductive in every row: z-scoring within runs; &lt;b&gt;"
     assert sum(named in caption for caption in captions) == 4
+    assert not any(named in title for title in re.findall(r"<summary>.*?</summary>", text))
     assert "<b>" not in text.replace("<body", "")
     parse(text)
 
