@@ -12,6 +12,16 @@ import typer
 
 from braindecode_clip.cli.clip_data import data
 from braindecode_clip.cli.clip_lr_range import lr_range
+from braindecode_clip.cli.clip_options import (
+    DeviceOption,
+    ImagesOption,
+    InitialOption,
+    KindOption,
+    RecipeOption,
+    SplitOption,
+    TeacherOption,
+    ThreadsOption,
+)
 from braindecode_clip.cli.common import options_help, read_options
 from braindecode_clip.config.clip import (
     ClipRecipe,
@@ -58,7 +68,7 @@ app.command("lr-range")(lr_range)
 
 @app.command(epilog=_RECIPE_HELP)
 def train(
-    recipe: Annotated[str, typer.Option(help="Recipe: a YAML file, e.g. config/clip/scenes.yaml.")],
+    recipe: RecipeOption,
     pairs: Annotated[
         Path,
         typer.Option(
@@ -82,31 +92,14 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Take up the state where there is one.")
     ] = False,
-    initial: Annotated[
-        Path | None,
-        typer.Option(help="Model folder to start from, instead of fresh weights."),
-    ] = None,
-    teacher: Annotated[
-        Path | None,
-        typer.Option(help="Model folder to imitate, or to ask which captions are alike."),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Train on this split of PAIRS, e.g. of a column 'split'.")
-    ] = None,
+    initial: InitialOption = None,
+    teacher: TeacherOption = None,
+    split: SplitOption = None,
     validation_split: Annotated[
         str | None, typer.Option(help="The same for the held-out pairs.")
     ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            help="Kind of the pairs, held-out ones too: table, folder, coco, tar, datasets or "
-            "scenes; recognised by default.",
-        ),
-    ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures of COCO's JSON.")
-    ] = None,
+    kind: KindOption = None,
+    images: ImagesOption = None,
     validation_images: Annotated[
         Path | None, typer.Option(help="The same for the held-out pairs.")
     ] = None,
@@ -121,10 +114,8 @@ def train(
             "visit; auto: memory up to 1 GiB. No number depends on it."
         ),
     ] = "auto",
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of torch; its own choice by default.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    threads: ThreadsOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train a model, from scratch or from another one.
 

@@ -7,12 +7,22 @@ from typing import Annotated
 
 import typer
 
+from braindecode_clip.cli.clip_options import (
+    DeviceOption,
+    ImagesOption,
+    InitialOption,
+    KindOption,
+    RecipeOption,
+    SplitOption,
+    TeacherOption,
+    ThreadsOption,
+)
 from braindecode_clip.cli.common import read_options
 from braindecode_clip.config.clip import ClipRecipe
 
 
 def lr_range(
-    recipe: Annotated[str, typer.Option(help="Recipe: a YAML file, e.g. config/clip/scenes.yaml.")],
+    recipe: RecipeOption,
     pairs: Annotated[
         Path,
         typer.Option(help="Training pairs, of any kind that `clip train` reads."),
@@ -21,21 +31,13 @@ def lr_range(
     lowest: Annotated[float, typer.Option(help="Rate of the first step.")] = 1e-6,
     highest: Annotated[float, typer.Option(help="Rate of the last step.")] = 1.0,
     steps: Annotated[int, typer.Option(help="Steps, each on a batch of its own.")] = 100,
-    initial: Annotated[
-        Path | None,
-        typer.Option(help="Model folder to start from, instead of fresh weights."),
-    ] = None,
-    teacher: Annotated[
-        Path | None,
-        typer.Option(help="Model folder to imitate, or to ask which captions are alike."),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Rows of a table of pairs: value of its column 'split'.")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of torch; its own choice by default.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    initial: InitialOption = None,
+    teacher: TeacherOption = None,
+    split: SplitOption = None,
+    kind: KindOption = None,
+    images: ImagesOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = "auto",
 ) -> None:
     """Train a few steps with a rising learning rate, and tell where the loss falls fastest.
 
@@ -57,7 +59,7 @@ def lr_range(
     config = read_options(recipe, ClipRecipe, flag="--recipe")
     if threads is not None:
         torch.set_num_threads(threads)
-    source = open_pairs(pairs, data=config.data, kind=None, split=split, images=None)
+    source = open_pairs(pairs, data=config.data, kind=kind, split=split, images=images)
     content = as_pairs(source, config, cache="auto", n_workers=2, is_training=True)
     with tempfile.TemporaryDirectory() as folder, milestone(logger, "range of rates") as note:
         trainer = Trainer(

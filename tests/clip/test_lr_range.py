@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from pair_files import write_coco
 
 from braindecode_clip.cli.main import main
 from braindecode_clip.clip.lr_range import RangeTest, lr_range
@@ -84,3 +85,17 @@ def test_the_command_writes_a_table_and_leaves_no_state(tiny_recipe, make_pairs,
     assert names == {"pairs.h5", "recipe.yaml", "range.csv"}
     assert main([*command, "--steps", "2"]) == 1
     assert "at least 3 steps" in capsys.readouterr().err
+
+
+def test_the_command_reads_what_training_reads(tiny_recipe, tmp_path, capsys):
+    pairs = write_coco(tmp_path, 18)
+    # Beside the JSON they would be found without being named.
+    folder = (tmp_path / "val2017").rename(tmp_path / "elsewhere")
+    recipe = yaml.safe_dump(tiny_recipe.model_dump(mode="json"))
+    (tmp_path / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    command = ["clip", "lr-range", "--recipe", str(tmp_path / "recipe.yaml"), "--steps", "3"]
+    command += ["--pairs", str(pairs), "--out", str(tmp_path / "range.csv")]
+    assert main([*command, "--images", str(folder), "--format", "coco"]) == 0
+    assert main([*command, "--images", str(folder), "--format", "table"]) == 1
+    assert main(command) == 1
+    assert "Traceback" not in capsys.readouterr().err
