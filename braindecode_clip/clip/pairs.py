@@ -103,12 +103,15 @@ class Batch:
         Equal for equal captions.
     rows : ndarray (n,) int64
         Positions in the data set.
+    teacher_tokens : Tensor (n, context_length) int64, optional
+        The captions as a teacher reads them, where its tokenizer is another.
     """
 
     pixels: torch.Tensor
     tokens: torch.Tensor
     groups: torch.Tensor
     rows: np.ndarray
+    teacher_tokens: torch.Tensor | None = None
 
 
 def normalised(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
