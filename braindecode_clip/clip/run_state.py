@@ -74,8 +74,11 @@ def check_options(
     """
     problems = Problems(f"recipe '{recipe.name}'")
     training = recipe.training
-    if training.l2_sp and initial is None:
-        problems.add("training.l2_sp pulls towards a model: give --initial, or set it to 0.")
+    if training.l2_sp and initial is None and not recipe.model.is_pretrained:
+        problems.add(
+            "training.l2_sp pulls towards a model: give --initial or pretrained towers, or set it "
+            "to 0."
+        )
     if training.distill_weight and teacher is None:
         problems.add("training.distill_weight imitates a teacher: give --teacher, or set it to 0.")
     asks = training.distill_weight or training.duplicate_similarity is not None

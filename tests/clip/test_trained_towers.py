@@ -187,6 +187,27 @@ def test_a_directory_with_a_text_tower_of_transformers_may_be_moved(
     assert str(tmp_path) not in second.recipe.model_dump_json()
 
 
+def test_a_text_tower_of_the_hub_is_read_from_what_lies_beside_it(start, towers, tmp_path):
+    trainer = start(make_recipe(towers("huggingface")))
+    trainer.export(tmp_path / "model")
+    want = load_encoder(str(tmp_path / "model"), device="cpu").encode_text(TEXTS)
+    path = tmp_path / "model" / "open_clip_config.json"
+    content = json.loads(path.read_text())
+    text = content["model_cfg"]["text_cfg"]
+    assert text["hf_model_name"] == str(tmp_path / "model" / "text")
+    text["hf_model_name"] = text["hf_tokenizer_name"] = "lab/nowhere"
+    path.write_text(json.dumps(content))
+    found = load_encoder(str(tmp_path / "model"), device="cpu").encode_text(TEXTS)
+    np.testing.assert_array_equal(found, want)
+    second = start(make_recipe(), "second", initial=tmp_path / "model")
+    assert second.recipe.model.text_cfg["hf_model_name"] == "lab/nowhere"
+    second.export(tmp_path / "third")
+    written = json.loads((tmp_path / "third" / "open_clip_config.json").read_text())
+    assert written["model_cfg"]["text_cfg"]["hf_model_name"] == "lab/nowhere"
+    found = load_encoder(str(tmp_path / "third"), device="cpu").encode_text(TEXTS)
+    np.testing.assert_array_equal(found, want)
+
+
 def test_a_pretrained_text_tower_is_loaded_whole(start, towers, tmp_path):
     import transformers
 
@@ -457,3 +478,53 @@ def test_a_tokenizer_that_does_not_fit_the_text_tower_is_refused(tmp_path, start
                 }
             )
         )
+
+
+def test_layers_of_transformers_and_timm_learn_at_their_own_rates(start, tmp_path):
+    from braindecode_clip.clip.optim import layer_scales
+
+    model = bert_towers(write_bert(tmp_path / "bert", num_hidden_layers=2))
+    model["vision_cfg"] = {"timm_model_name": "test_efficientnet", "image_size": 32}
+    recipe = make_recipe(model).model_dump()
+    recipe["optimiser"]["layer_decay"] = 0.5
+    trainer = start(ClipRecipe.model_validate(recipe))
+    found = layer_scales(trainer.model, 0.5)
+    text = "text.transformer."
+    assert found[f"{text}embeddings.word_embeddings.weight"] == 0.5**3
+    assert found[f"{text}embeddings.LayerNorm.bias"] == 0.5**3
+    assert found[f"{text}encoder.layer.0.output.dense.weight"] == 0.25
+    assert found[f"{text}encoder.layer.1.output.dense.weight"] == 0.5
+    assert found["text.proj.weight"] == 1
+    n_stages = len(trainer.model.visual.trunk.blocks)
+    assert found["visual.trunk.conv_stem.weight"] == 0.5 ** (n_stages + 1)
+    assert found["visual.trunk.bn1.weight"] == 0.5 ** (n_stages + 1)
+    first = [v for k, v in found.items() if k.startswith("visual.trunk.blocks.0.")]
+    assert set(first) == {0.5**n_stages}
+    head = ("conv_head", "bn2")
+    assert {
+        v for k, v in found.items() if k.startswith("visual.trunk.") and k.split(".")[2] in head
+    } == {1}
+    assert found["visual.head.proj.weight"] == 1
+    trainer.run(stop_after=1)
+
+
+def test_blocks_of_transformers_computed_again_give_the_same_gradient(start, towers):
+    found = []
+    model = {**towers("huggingface"), "vision_cfg": WRITTEN_IMAGE}
+    for k, memory in enumerate(("none", "checkpoint")):
+        trainer = start(make_recipe(model, memory=memory), f"run{k}")
+        trainer.model.train()
+        torch.manual_seed(5)
+        trainer.learner.gradients.backward(trainer._inputs(trainer.batches[0]))
+        found.append([p.grad for p in trainer.model.parameters()])
+    blocks = trainer.model.text.transformer.modules()
+    assert any(getattr(block, "gradient_checkpointing", False) for block in blocks)
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-7)
+
+
+def test_a_pull_to_the_start_is_for_pretrained_towers_too(start, towers):
+    trainer = start(make_recipe(towers("huggingface"), l2_sp=0.1))
+    trainer.run(stop_after=2)
+    with pytest.raises(ConfigError, match="l2_sp pulls towards a model: give --initial"):
+        start(make_recipe(towers("words"), l2_sp=0.1), "fresh")
