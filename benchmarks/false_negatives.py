@@ -2,13 +2,13 @@
 
 python benchmarks/false_negatives.py [--quick] [--seeds N] [--out FOLDER]
 
-Scenes with one caption each. 30 % of the pictures stand in clusters of 45 that show the same objects
-in the same relation on the same ground, at other places. ``duplicated``: a cluster has one caption,
-word for word; ``paraphrased``: each of its pictures has a wording of its own. The others are scenes
-drawn one by one. Small models are trained from scratch on them with every answer that a recipe has;
-per seed all arms have the same pictures, captions and first weights, and all but ``no_duplicates``,
-which draws its own batches, the same order. In ``paraphrased`` that arm goes by the cluster (a
-column 'group' of a table), which the other arms do not know.
+Scenes with one caption each. 30 % of the pictures stand in clusters of 45 that show the same
+objects in the same relation on the same ground, at other places. ``duplicated``: a cluster has one
+caption, word for word; ``paraphrased``: each of its pictures has a wording of its own. The others
+are scenes drawn one by one. Small models are trained from scratch on them with every answer that a
+recipe has; per seed all arms have the same pictures, captions and first weights, and all but
+``no_duplicates``, which draws its own batches, the same order. In ``paraphrased`` that arm goes by
+the cluster (a column 'group' of a table), which the other arms do not know.
 
 Held out are scenes drawn one by one: recall at 1 in pools of 100, and among all of them at once,
 where any picture or text of an equal caption is a hit; the mean of both directions. Differences
@@ -65,8 +65,8 @@ class Settings:
     n_pairs: int = 6000
     share: float = 0.3
     cluster_size: int = 45
-    n_held_out: int = 2000
-    epochs: int = 3
+    n_held_out: int = 1000
+    epochs: int = 2
     batch_size: int = 128
     word_loss_weight: float = 0.0
 

@@ -1,0 +1,137 @@
+r"""CoCa: a decoder behind the towers writes the caption of a picture, word by word.
+
+Yu et al. (2022, "CoCa: contrastive captioners are image-text foundation models", equation 4)
+add to the contrastive loss the cross-entropy of each token t of a caption, given those before it
+and the picture x,
+
+.. math:: \ell = \lambda_1 \ell_{\mathrm{contrast}}
+    - \lambda_2 \frac{1}{T} \sum_{i} \sum_{t} \log p(y_{i,t} \mid y_{i,<t}, x_i)
+
+with T the tokens of the whole batch that are predicted. The model is open_clip's ``CoCa``: its
+decoder reads the text tower's tokens causally and looks at the image tower's tokens. A caption's
+first token is given and not predicted; padding is no target.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from braindecode_clip.config.clip import TrainConfig
+from braindecode_clip.errors import ConfigError
+
+
+def has_decoder(model: torch.nn.Module) -> bool:
+    """Tell whether a model can write captions."""
+    return hasattr(model, "text_decoder")
+
+
+def decoder_config(
+    multimodal: dict[str, Any], *, vision: dict[str, Any], text: dict[str, Any], pad_id: int
+) -> dict[str, Any]:
+    """Return the parts of an open_clip model config that make it a CoCa.
+
+    Parameters
+    ----------
+    multimodal : dict
+        Fields of open_clip's ``MultimodalCfg``; ``width`` and ``heads`` are the text tower's
+        unless they are given, ``context_length`` and ``vocab_size`` always are.
+    vision, text : dict
+        The towers' fields; both are asked for their tokens.
+    pad_id : int
+        The filler of the captions.
+    """
+    text = {**text, "output_tokens": True}
+    from_text = {key: text[key] for key in ("width", "heads") if key in text}
+    shared = {key: text[key] for key in ("context_length", "vocab_size")}
+    return {
+        "custom_text": True,
+        "pad_id": pad_id,
+        "vision_cfg": {**vision, "output_tokens": True},
+        "text_cfg": text,
+        "multimodal_cfg": {**from_text, **multimodal, **shared},
+    }
+
+
+def initialise_decoder(model: torch.nn.Module) -> None:
+    """Draw the decoder's last weights, which open_clip leaves as it finds them in memory.
+
+    Its ``MultimodalTransformer`` never calls ``init_parameters``; its other weights are drawn
+    by PyTorch. As there, the deviation is the width to the power of -1/2.
+    """
+    projection = model.text_decoder.text_projection
+    torch.nn.init.normal_(projection, std=len(projection) ** -0.5)
+
+
+def check_decoder(model: torch.nn.Module, training: TrainConfig) -> None:
+    """Refuse a loss that does not fit the model's decoder, or a decoder that cannot run.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if training.loss != "coca":
+        if has_decoder(model):
+            raise ConfigError(
+                f"training.loss '{training.loss}': the model has a decoder of captions, which "
+                "would stay as it is while the towers change. Set training.loss: coca, or use a "
+                "model without (no model.multimodal_cfg)."
+            )
+        return
+    if not has_decoder(model):
+        raise ConfigError(
+            "training.loss 'coca': the model has no decoder of captions. Give "
+            "model.multimodal_cfg (layers: a number), take a CoCa model of open_clip, or set "
+            "training.loss: infonce."
+        )
+    was_training = model.training
+    device = model.logit_scale.device
+    size = model.visual.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    model.eval()
+    try:
+        with torch.no_grad():
+            captioned(
+                model,
+                torch.zeros(1, 3, height, width, device=device),
+                torch.zeros(1, model.text.context_length, dtype=torch.int64, device=device),
+            )
+    except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"training.loss 'coca': the decoder cannot read the towers ({reason}). It needs "
+            "tokens of both (open_clip's vision transformer and text transformer), and its "
+            "width must be that of the text tower and of the image tower's tokens: "
+            "vision_cfg.width, or embed_dim with vision_cfg.attentional_pool."
+        ) from error
+    finally:
+        model.train(was_training)
+
+
+def captioned(
+    model: torch.nn.Module, pixels: torch.Tensor, tokens: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Put pairs through towers and decoder once.
+
+    Parameters
+    ----------
+    model : Module
+        open_clip's ``CoCa``.
+    pixels : Tensor (n, 3, height, width)
+    tokens : Tensor (n, context_length) int64
+
+    Returns
+    -------
+    images : Tensor (n, n_dims)
+        Before normalisation.
+    texts : Tensor (n, n_dims)
+        Of unit norm.
+    logits : Tensor (n, context_length - 1, vocab_size)
+        Of all tokens of a caption but the first.
+    """
+    images, patches = model.visual(pixels)
+    texts, words = model.text(tokens)
+    logits = model.text_decoder(patches, words[:, :-1])
+    return images, functional.normalize(texts, dim=-1), logits
