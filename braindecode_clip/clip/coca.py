@@ -28,30 +28,24 @@ def has_decoder(model: torch.nn.Module) -> bool:
     return hasattr(model, "text_decoder")
 
 
-def decoder_config(
-    multimodal: dict[str, Any], *, vision: dict[str, Any], text: dict[str, Any], pad_id: int
-) -> dict[str, Any]:
-    """Return the parts of an open_clip model config that make it a CoCa.
+def with_decoder(model_cfg: dict[str, Any]) -> dict[str, Any]:
+    """Complete an open_clip model config that has a ``multimodal_cfg``; return others as is.
 
-    Parameters
-    ----------
-    multimodal : dict
-        Fields of open_clip's ``MultimodalCfg``; ``width`` and ``heads`` are the text tower's
-        unless they are given, ``context_length`` and ``vocab_size`` always are.
-    vision, text : dict
-        The towers' fields; both are asked for their tokens.
-    pad_id : int
-        The filler of the captions.
+    Both towers are asked for their tokens. Width and heads of the decoder are the text tower's
+    unless they are given; context length, vocabulary and filler always are.
     """
-    text = {**text, "output_tokens": True}
+    if model_cfg.get("multimodal_cfg") is None:
+        return model_cfg
+    text = {**model_cfg["text_cfg"], "output_tokens": True}
     from_text = {key: text[key] for key in ("width", "heads") if key in text}
-    shared = {key: text[key] for key in ("context_length", "vocab_size")}
+    shared = {key: text[key] for key in ("context_length", "vocab_size") if key in text}
     return {
+        **model_cfg,
         "custom_text": True,
-        "pad_id": pad_id,
-        "vision_cfg": {**vision, "output_tokens": True},
+        "pad_id": text.get("pad_id", 0),
+        "vision_cfg": {**model_cfg["vision_cfg"], "output_tokens": True},
         "text_cfg": text,
-        "multimodal_cfg": {**from_text, **multimodal, **shared},
+        "multimodal_cfg": {**from_text, **model_cfg["multimodal_cfg"], **shared},
     }
 
 

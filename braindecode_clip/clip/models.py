@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 
 from braindecode_clip.checks import Problems
 from braindecode_clip.clip.checkpoints import replacing
-from braindecode_clip.clip.coca import decoder_config, has_decoder, initialise_decoder
+from braindecode_clip.clip.coca import has_decoder, initialise_decoder, with_decoder
 from braindecode_clip.clip.tokenizers import VOCABULARY_FILE, WordTokenizer, read_vocabulary
 from braindecode_clip.clip.torchvision_compat import import_open_clip
 from braindecode_clip.config.clip import ClipRecipe
@@ -70,24 +70,21 @@ def model_config(recipe: ClipRecipe, tokenizer: WordTokenizer) -> dict[str, Any]
     text_cfg.update(
         vocab_size=tokenizer.vocab_size, eos_id=tokenizer.end_id, pad_id=tokenizer.pad_id
     )
-    towers = {"vision_cfg": dict(recipe.model.vision_cfg), "text_cfg": text_cfg}
-    if recipe.model.multimodal_cfg is not None:
-        towers = decoder_config(
-            recipe.model.multimodal_cfg,
-            vision=towers["vision_cfg"],
-            text=text_cfg,
-            pad_id=tokenizer.pad_id,
-        )
     preprocess = recipe.preprocess
     # The factory makes a bias where it is given a value, and so does reading the model again.
     bias = {"init_logit_bias": recipe.training.logit_bias_init}
+    decoder = recipe.model.multimodal_cfg
     return {
-        "model_cfg": {
-            **(bias if recipe.training.loss == "siglip" else {}),
-            "embed_dim": recipe.model.embed_dim,
-            "quick_gelu": recipe.model.quick_gelu,
-            **towers,
-        },
+        "model_cfg": with_decoder(
+            {
+                **(bias if recipe.training.loss == "siglip" else {}),
+                "embed_dim": recipe.model.embed_dim,
+                "quick_gelu": recipe.model.quick_gelu,
+                "vision_cfg": dict(recipe.model.vision_cfg),
+                "text_cfg": text_cfg,
+                **({} if decoder is None else {"multimodal_cfg": decoder}),
+            }
+        ),
         "preprocess_cfg": {
             "size": recipe.model.vision_cfg["image_size"],
             "mode": "RGB",
