@@ -134,6 +134,7 @@ def test_the_summed_loss_skips_padding():
 def test_gradcache_repeats_patch_dropout(parts, inputs):
     options = {"vision": {"patch_dropout": 0.5}, "chunk_size": 5}
     model, words, step = parts(memory="gradcache", **options)
+    assert model.training
     torch.manual_seed(5)
     step.backward(inputs)
     found = gradients(model, words)
