@@ -36,7 +36,7 @@ from scipy import stats
 from threadpoolctl import threadpool_limits
 
 from braindecode_clip.clip.data import Pairs
-from braindecode_clip.clip.recall import pooled_recall
+from braindecode_clip.clip.recall import POOL_SIZE, pooled_recall
 from braindecode_clip.clip.step import ContrastiveStep, StepInput
 from braindecode_clip.clip.train import Trainer, encode_pairs
 from braindecode_clip.config.clip import ClipRecipe
@@ -57,6 +57,7 @@ ARMS: dict[str, dict[str, object]] = {
 }
 KEPT_APART = {"duplicated": ["caption"], "paraphrased": ["group"]}
 MEASURES = ("r1_pools", "r1_all")
+FACTS = ("false_negatives_per_batch", "share_marked", "others_marked_per_batch")
 
 
 @dataclass(frozen=True)
@@ -171,11 +172,8 @@ def _marks(trainer: Trainer, groups: np.ndarray, n_batches: int = 20) -> dict[st
             marks = options["targets"] >= 0.5
         marks = marks.numpy() & ~np.eye(len(own), dtype=bool)
         totals += (false.sum(), (false & marks).sum(), (marks & ~false).sum())
-    return {
-        "false_negatives_per_batch": totals[0] / n_batches,
-        "share_marked": float(totals[1] / totals[0]) if totals[0] else 0.0,
-        "others_marked_per_batch": totals[2] / n_batches,
-    }
+    values = (totals[0] / n_batches, totals[1] / max(totals[0], 1), totals[2] / n_batches)
+    return dict(zip(FACTS, map(float, values), strict=True))
 
 
 def _recall_among_all(images: np.ndarray, texts: np.ndarray, captions: np.ndarray) -> float:
@@ -197,46 +195,58 @@ def read_runs(path: Path | None, settings: Settings) -> dict[tuple[str, str, int
 
 
 def report(runs: dict[tuple[str, str, int], dict], seeds: Sequence[int]) -> dict[str, object]:
-    """Print and return, per condition and arm, means and paired differences to ``none``."""
+    """Print and return, per condition and arm, means and paired differences to ``none``.
+
+    An arm counts on the seeds that it and ``none`` were finished on; how many is said.
+    """
     content: dict[str, object] = {}
     for condition in CONDITIONS:
-        whole = [s for s in seeds if all((condition, arm, s) in runs for arm in ARMS)]
-        if not whole:
-            continue
         table = {}
-        print(f"\n{condition}, {len(whole)} seeds: mean (difference to none [95 % interval])")
+        print(f"\n{condition}: mean (difference to none [95 % interval over seeds])")
         for arm in ARMS:
-            rows = [runs[condition, arm, s] for s in whole]
-            base = [runs[condition, "none", s] for s in whole]
-            figures: dict[str, object] = {"n_seeds": len(whole)}
-            line = f"{arm:14s}"
-            for measure in MEASURES:
-                values = np.array([row[measure] for row in rows])
-                gains = values - np.array([row[measure] for row in base])
-                low, high = _interval(gains)
-                figures[measure] = {
-                    "mean": values.mean(),
-                    "by_seed": values.tolist(),
-                    "difference": gains.mean(),
-                    "low": low,
-                    "high": high,
-                }
-                line += f"  {measure} {values.mean():.3f}"
-                if arm != "none":
-                    line += f" ({gains.mean():+.3f} [{low:+.3f}, {high:+.3f}])"
-            facts = ("false_negatives_per_batch", "share_marked", "others_marked_per_batch")
-            for name in (*facts, "cpu_s"):
-                figures[name] = float(np.mean([row[name] for row in rows]))
-            print(
-                f"{line}  | per batch {figures[facts[0]]:.1f} false negatives, "
-                f"{figures[facts[1]]:.0%} of them marked, {figures[facts[2]]:.1f} others marked; "
-                f"{figures['cpu_s']:.0f} CPU s"
-            )
-            table[arm] = figures
-        n = runs[condition, "none", whole[0]]
-        print(f"chance: r1_pools {1 / 100:.3f} (n {n['n_pools']}), r1_all {1 / n['n_all']:.4f}")
+            shared = [s for s in seeds if all((condition, a, s) in runs for a in ("none", arm))]
+            if shared:
+                rows = [runs[condition, arm, s] for s in shared]
+                table[arm] = _figures(rows, [runs[condition, "none", s] for s in shared])
+                _print_arm(arm, table[arm])
+        if table:
+            n = next(run for key, run in runs.items() if key[0] == condition)
+            chance = f"r1_pools {1 / POOL_SIZE:.3f}, r1_all {1 / n['n_all']:.4f}"
+            print(f"chance: {chance}; n {n['n_pools']} and {n['n_all']} pairs, both directions")
         content[condition] = table
     return content
+
+
+def _figures(rows: Sequence[dict], base: Sequence[dict]) -> dict[str, object]:
+    figures: dict[str, object] = {"n_seeds": len(rows)}
+    for measure in MEASURES:
+        values = np.array([row[measure] for row in rows])
+        gains = values - np.array([row[measure] for row in base])
+        low, high = _interval(gains)
+        figures[measure] = {
+            "mean": values.mean(),
+            "by_seed": values.tolist(),
+            "difference": gains.mean(),
+            "low": low,
+            "high": high,
+        }
+    for name in (*FACTS, "cpu_s"):
+        figures[name] = float(np.mean([row[name] for row in rows]))
+    return figures
+
+
+def _print_arm(arm: str, figures: dict) -> None:
+    line = f"{arm:14s} {figures['n_seeds']} seeds"
+    for measure in MEASURES:
+        own = figures[measure]
+        line += f"  {measure} {own['mean']:.3f}"
+        if arm != "none":
+            line += f" ({own['difference']:+.3f} [{own['low']:+.3f}, {own['high']:+.3f}])"
+    false, marked, others = (figures[name] for name in FACTS)
+    print(
+        f"{line}  | a batch: {false:.1f} false negatives (ordered pairs), {marked:.0%} of them "
+        f"marked, {others:.1f} others marked; {figures['cpu_s']:.0f} CPU s a run"
+    )
 
 
 def _interval(gains: np.ndarray) -> tuple[float, float]:
