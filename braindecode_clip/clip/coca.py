@@ -81,17 +81,9 @@ def check_decoder(model: torch.nn.Module, training: TrainConfig) -> None:
             "training.loss: infonce."
         )
     was_training = model.training
-    device = model.logit_scale.device
-    size = model.visual.image_size
-    height, width = (size, size) if isinstance(size, int) else size
     model.eval()
     try:
-        with torch.no_grad():
-            captioned(
-                model,
-                torch.zeros(1, 3, height, width, device=device),
-                torch.zeros(1, model.text.context_length, dtype=torch.int64, device=device),
-            )
+        is_shown_the_answer = _sees_later_tokens(model)
     except (RuntimeError, TypeError, ValueError, AttributeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
@@ -102,6 +94,24 @@ def check_decoder(model: torch.nn.Module, training: TrainConfig) -> None:
         ) from error
     finally:
         model.train(was_training)
+    if is_shown_the_answer:
+        raise ConfigError(
+            "training.loss 'coca': the text tower reads captions in both directions, so the "
+            "decoder would be shown the tokens that it is to predict. Use a causal one: "
+            "open_clip's without text_cfg.no_causal_mask, and no hf_model_name."
+        )
+
+
+@torch.no_grad()
+def _sees_later_tokens(model: torch.nn.Module) -> bool:
+    """Tell whether a caption's last token changes what is predicted from those before it."""
+    device = model.logit_scale.device
+    size = model.visual.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    tokens = torch.ones(2, model.text.context_length, dtype=torch.int64, device=device)
+    tokens[1, -1] = 0
+    logits = captioned(model, torch.zeros(2, 3, height, width, device=device), tokens)[2]
+    return not torch.allclose(logits[0], logits[1], rtol=1e-3, atol=1e-4)
 
 
 def captioned(

@@ -213,14 +213,16 @@ def test_layers_of_the_decoder_are_counted_by_themselves(coca_recipe, tokenizer)
         ({"vision_cfg": {"width": 32, "head_width": 16}}, {}, "cannot read the towers"),
         ({"vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64}}, {}, "cannot"),
         ({"multimodal_cfg": {"layers": 1, "depth": 2}}, {}, "open_clip cannot build it.*depth"),
+        ({"text_cfg": {"no_causal_mask": True}}, {}, "shown the tokens that it is to predict"),
     ],
 )
 def test_what_does_not_fit_is_refused(coca_recipe, tokenizer, model, training, message):
-    recipe = coca_recipe.model_dump()
+    recipe, model = coca_recipe.model_dump(), dict(model)
     vision = {**recipe["model"]["vision_cfg"], **model.pop("vision_cfg", {})}
     if isinstance(vision["layers"], list):
         del vision["patch_size"]
-    recipe["model"].update(model, vision_cfg=vision)
+    text = {**recipe["model"]["text_cfg"], **model.pop("text_cfg", {})}
+    recipe["model"].update(model, vision_cfg=vision, text_cfg=text)
     recipe["training"].update(training)
     recipe = ClipRecipe.model_validate(recipe)
     words = WordLoss(12, tokenizer.vocab_size, ignored=(0,))
