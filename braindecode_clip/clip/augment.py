@@ -17,18 +17,22 @@ _RESAMPLING = {
 }
 
 
-def shifted(images: np.ndarray, max_shift_px: int, rng: np.random.Generator) -> np.ndarray:
-    """Move each picture by up to ``max_shift_px``, repeating its edge pixels.
+def drawn_shifts(n: int, max_shift_px: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw moves of ``n`` pictures by up to ``max_shift_px`` in y and x, (2, n) int64."""
+    return rng.integers(-max_shift_px, max_shift_px + 1, size=(2, n))
+
+
+def shifted(images: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Move each picture, repeating its edge pixels.
 
     Parameters
     ----------
     images : ndarray (n, height, width, 3) uint8
-    max_shift_px : int
-        Largest move in x and in y.
-    rng : Generator
+    shifts : ndarray (2, n) int64
+        Moves in y and x, pixels.
     """
     n, height, width = images.shape[:3]
-    dy, dx = rng.integers(-max_shift_px, max_shift_px + 1, size=(2, n))
+    dy, dx = shifts
     y = np.clip(np.arange(height)[None, :] + dy[:, None], 0, height - 1)
     x = np.clip(np.arange(width)[None, :] + dx[:, None], 0, width - 1)
     return images[np.arange(n)[:, None, None], y[:, :, None], x[:, None, :]]

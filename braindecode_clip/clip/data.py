@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from braindecode_clip.checks import Problems, some
-from braindecode_clip.clip.augment import random_cut, shifted
+from braindecode_clip.clip.augment import drawn_shifts, random_cut, shifted
 from braindecode_clip.clip.batch_order import (
     Conflicts,
     Dealt,
@@ -21,6 +21,7 @@ from braindecode_clip.clip.batch_order import (
     kin_order,
     n_batches_for,
 )
+from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.pairs import Batch, Pairs, caption_groups, normalised
 from braindecode_clip.clip.picture_store import PictureStore
 from braindecode_clip.clip.tokenizers import Tokenizer
@@ -65,6 +66,9 @@ class PairBatches:
         How random cuts are resized.
     n_workers : int
         Threads that decode ahead; 0 decodes when a batch is asked for.
+    processes : Processes, optional
+        Those that share the batches, an equal part each. A process decodes its own part alone,
+        unless a picture of the batch turns out corrupt.
 
     Raises
     ------
@@ -88,6 +92,7 @@ class PairBatches:
         interpolation: str = "bicubic",
         n_workers: int = 0,
         teacher_tokenizer: Tokenizer | None = None,
+        processes: Processes | None = None,
     ) -> None:
         self._data = DataConfig() if data is None else data
         _check(pairs, self._data, batch_size=batch_size, kin_size=kin_size)
@@ -100,6 +105,9 @@ class PairBatches:
         self._caption_groups = caption_groups(pairs.wordings)
         self._starts = np.concatenate([[0], np.cumsum(pairs.counts)[:-1]])
         self._batch_size, self._seed, self._shift = batch_size, seed, max_shift_px
+        self._processes = Processes() if processes is None else processes
+        n_own = batch_size // self._processes.size
+        self._own = slice(self._processes.rank * n_own, (self._processes.rank + 1) * n_own)
         self._mean, self._std, self._interpolation = mean, std, interpolation
         self._orders: dict[int, np.ndarray] = {}
         self._conflicts: Conflicts | None = None
@@ -142,16 +150,19 @@ class PairBatches:
         }
 
     def __getitem__(self, step: int) -> Batch:
+        """Return the whole batch of a step, or of several processes this one's part of it."""
         rows = self._rows(step)
         rng = make_rng(self._seed, "batch", step)
         wording = rng.integers(self.pairs.counts[rows])
+        own = self._own
         if self._decodes:
             images, rows, wording = self._decoded(step, rows, wording)
         else:
-            images = self.pairs.images[rows]
+            images = self.pairs.images[rows[own]]
         if self._shift:
-            images = shifted(images, self._shift, rng)
-        at = self._starts[rows] + wording
+            images = shifted(images, drawn_shifts(len(rows), self._shift, rng)[:, own])
+        rows = rows[own]
+        at = self._starts[rows] + wording[own]
         return Batch(
             pixels=normalised(images, self._mean, self._std),
             tokens=torch.from_numpy(self._tokens[at]),
@@ -211,21 +222,27 @@ class PairBatches:
     def _decoded(
         self, step: int, rows: np.ndarray, wording: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the pixels of a step, and its rows and wordings with stand-ins put in."""
-        epoch = step // self.steps_per_epoch
+        """Return the own pixels of a step, and all its rows and wordings with stand-ins put in."""
         if self._pool is None:
-            pixels = [self._pixels(epoch, int(row)) for row in rows]
+            pixels = self._all_pixels(step, rows[self._own])
         else:
             self._look_ahead(step)
             pixels = [future.result() for future in self._ahead.pop(step)]
-        if any(own is None for own in pixels):
+        if self._processes.any_says(any(own is None for own in pixels)):
+            if self._processes.size > 1:
+                # A stand-in depends on the others of the batch, so all look at all of it.
+                pixels = self._all_pixels(step, rows)
             self.pairs.images.check()
             rows, wording = rows.copy(), wording.copy()
             for place, own in enumerate(pixels):
                 if own is None:
                     found = self._stand_in(step, place, rows)
                     rows[place], wording[place], pixels[place] = found
+            pixels = pixels[self._own]
         return np.stack(pixels), rows, wording
+
+    def _all_pixels(self, step: int, rows: np.ndarray) -> list[np.ndarray | None]:
+        return [self._pixels(step // self.steps_per_epoch, int(row)) for row in rows]
 
     def _look_ahead(self, step: int) -> None:
         wanted = range(step, step + 1 + _STEPS_AHEAD)
@@ -236,7 +253,8 @@ class PairBatches:
             if near not in self._ahead:
                 epoch = near // self.steps_per_epoch
                 self._ahead[near] = [
-                    self._pool.submit(self._pixels, epoch, int(row)) for row in self._rows(near)
+                    self._pool.submit(self._pixels, epoch, int(row))
+                    for row in self._rows(near)[self._own]
                 ]
 
     def _pixels(self, epoch: int, row: int) -> np.ndarray | None:

@@ -67,10 +67,13 @@ class Processes:
         """Return the first process's number in every process."""
         if self.size == 1:
             return value
-        kind, index = ("cuda", torch.cuda.current_device()) if _on_gpu() else ("cpu", None)
-        said = torch.tensor([value], dtype=torch.float64, device=torch.device(kind, index))
+        said = _message(value)
         distributed.broadcast(said, src=0)
         return float(said)
+
+    def any_says(self, value: bool) -> bool:
+        """Tell every process whether it is true in any."""
+        return value if self.size == 1 else bool(self.sum(_message(float(value))))
 
 
 @contextlib.contextmanager
@@ -92,6 +95,11 @@ def joined(size: int, device: torch.device) -> Iterator[Processes]:
         yield Processes(distributed.get_rank(), distributed.get_world_size())
     finally:
         distributed.destroy_process_group()
+
+
+def _message(value: float) -> torch.Tensor:
+    kind, index = ("cuda", torch.cuda.current_device()) if _on_gpu() else ("cpu", None)
+    return torch.tensor([value], dtype=torch.float64, device=torch.device(kind, index))
 
 
 def _on_gpu() -> bool:

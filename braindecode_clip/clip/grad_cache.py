@@ -50,12 +50,21 @@ class CachedForward:
                 outputs.append(encode(*(tensor[part] for tensor in inputs)))
         self.outputs = tuple(map(torch.cat, zip(*outputs, strict=True)))
 
-    def backward(self, gradients: Sequence[torch.Tensor]) -> None:
-        """Add the weights' gradients, given those of the outputs."""
+    def backward(self, gradients: Sequence[torch.Tensor], *, encode: Encode | None = None) -> None:
+        """Add the weights' gradients, given those of the outputs.
+
+        Parameters
+        ----------
+        gradients : sequence of Tensor (n, ...)
+        encode : callable, optional
+            Makes the outputs of the second pass. They may be more than those of the first:
+            what depends on a pair alone need not be known before its gradient is.
+        """
+        encode = self._encode if encode is None else encode
         with _kept_random_state(self._inputs[0].device):
             for part, state in zip(self._parts, self._states, strict=True):
                 _set_random_state(state, self._inputs[0].device)
-                outputs = self._encode(*(tensor[part] for tensor in self._inputs))
+                outputs = encode(*(tensor[part] for tensor in self._inputs))
                 torch.autograd.backward(outputs, [gradient[part] for gradient in gradients])
 
 

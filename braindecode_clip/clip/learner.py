@@ -7,6 +7,7 @@ import math
 import torch
 
 from braindecode_clip.clip.batch_norm import freeze_batch_norm, train_mode
+from braindecode_clip.clip.coca import has_decoder
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.ema import MeanModel, PullToStart
 from braindecode_clip.clip.initial import Start, give_weights
@@ -160,3 +161,5 @@ def _compile(model: torch.nn.Module) -> None:
     model.visual.compile()
     text = model.text if hasattr(model, "text") else model.transformer
     text.compile()
+    if has_decoder(model):
+        model.text_decoder.compile()

@@ -135,6 +135,32 @@ def distillation(
     return (terms[0] + terms[1]) / 2
 
 
+def caption_loss(logits: torch.Tensor, targets: torch.Tensor, *, pad_id: int) -> torch.Tensor:
+    r"""Cross-entropy of the tokens of captions, summed over each.
+
+    .. math:: \ell_i = -\sum_{t: y_{it} \ne \mathrm{pad}}
+        \log \operatorname{softmax}(a_{it})_{y_{it}}
+
+    The sum over captions, divided by the tokens that count, is open_clip's ``CoCaLoss`` for
+    captions. A sum by caption, not a mean, adds up over chunks and processes.
+
+    Parameters
+    ----------
+    logits : Tensor (n, n_tokens, vocab_size)
+    targets : Tensor (n, n_tokens) int64
+    pad_id : int
+        Id that is no target.
+
+    Returns
+    -------
+    Tensor (n,)
+    """
+    losses = functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=pad_id, reduction="none"
+    )
+    return losses.view(targets.shape).sum(dim=1)
+
+
 class WordLoss(torch.nn.Module):
     r"""Predict the words of a caption from its picture.
 

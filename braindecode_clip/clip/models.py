@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import save_file
 
 from braindecode_clip.clip.checkpoints import replacing
+from braindecode_clip.clip.coca import has_decoder, initialise_decoder, with_decoder
 from braindecode_clip.clip.hub import missing_repository, needs_extra
 from braindecode_clip.clip.text_towers import (
     TEXT_FOLDER,
@@ -49,15 +50,19 @@ def model_config(recipe: ClipRecipe, tokenizer: Tokenizer) -> dict[str, Any]:
     preprocess = recipe.preprocess
     # The factory makes a bias where it is given a value, and so does reading the model again.
     bias = {"init_logit_bias": recipe.training.logit_bias_init}
+    decoder = recipe.model.multimodal_cfg
     return {
-        "model_cfg": {
-            **recipe.model.other_cfg,
-            **(bias if recipe.training.loss == "siglip" else {}),
-            "embed_dim": recipe.model.embed_dim,
-            "quick_gelu": recipe.model.quick_gelu,
-            "vision_cfg": dict(recipe.model.vision_cfg),
-            "text_cfg": text_cfg,
-        },
+        "model_cfg": with_decoder(
+            {
+                **recipe.model.other_cfg,
+                **(bias if recipe.training.loss == "siglip" else {}),
+                "embed_dim": recipe.model.embed_dim,
+                "quick_gelu": recipe.model.quick_gelu,
+                "vision_cfg": dict(recipe.model.vision_cfg),
+                "text_cfg": text_cfg,
+                **({} if decoder is None else {"multimodal_cfg": decoder}),
+            }
+        ),
         "preprocess_cfg": {
             "size": recipe.model.vision_cfg["image_size"],
             "mode": "RGB",
@@ -105,6 +110,8 @@ def build_model(
                     pretrained_image=start is None and bool(vision.get("timm_model_pretrained")),
                     pretrained_text=False,
                 )
+            if has_decoder(model):
+                initialise_decoder(model)
         except Exception as error:
             # timm and transformers raise a dozen types without a network.
             raise _not_built(recipe, hub_name, error) from error
@@ -132,7 +139,7 @@ def _not_built(recipe: ClipRecipe, hub_name: str | None, error: Exception) -> Br
         )
     return ConfigError(
         f"{label}: open_clip cannot build it ({error}). Options are the fields of its "
-        "CLIPVisionCfg and CLIPTextCfg."
+        "CLIPVisionCfg, CLIPTextCfg and MultimodalCfg."
     )
 
 

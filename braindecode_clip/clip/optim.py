@@ -13,7 +13,7 @@ from braindecode_clip.errors import ConfigError
 #: The layers of a tower, and what lies before them, in the names of its parameters.
 # The outermost number counts: stages of convolutions are layers, and so are blocks of a
 # transformer, also in the words of transformers ("encoder.layer.3.").
-_LAYER = re.compile(r"(?:\bstages\.|blocks?\.|\blayers?\.?)(\d+)\.")
+_LAYER = re.compile(r"(?:\bstages\.|blocks?\.|\blayers?\.?|\bcross_attn\.)(\d+)\.")
 _STEM = re.compile(
     r"(?:conv\d|bn\d|class_embedding|cls_emb|positional_embedding|token_embedding|ln_pre"
     r"|patch_embed|cls_token|pos_embed|conv_stem|\bstem|\bembeddings\.)"
@@ -49,7 +49,7 @@ def parameter_groups(
     """
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for module in modules:
-        exempt = set(module.no_weight_decay()) if hasattr(module, "no_weight_decay") else set()
+        exempt = _exempt(module)
         scales = layer_scales(module, layer_decay) if layer_decay != 1 else {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
@@ -74,7 +74,8 @@ def layer_scales(model: torch.nn.Module, decay: float) -> dict[str, float]:
 
     In a tower of L layers, what lies before layer 1 has :math:`d^{L + 1}`, layer k
     :math:`d^{L + 1 - k}`, and the projection 1 (Clark et al. 2020, "ELECTRA", section 3.2;
-    Bao et al. 2022, "BEiT", appendix). ``logit_scale`` and ``logit_bias`` have 1.
+    Bao et al. 2022, "BEiT", appendix). A decoder of captions counts as a tower of its own.
+    ``logit_scale`` and ``logit_bias`` have 1.
 
     Raises
     ------
@@ -82,15 +83,16 @@ def layer_scales(model: torch.nn.Module, decay: float) -> dict[str, float]:
         A tower's parameters do not tell its layers.
     """
     names = [name for name, _ in model.named_parameters()]
-    is_visual = {name: name.startswith("visual.") for name in names}
+    kinds = {name: _tower(name) for name in names}
     scales = dict.fromkeys(names, 1.0)
-    for visual in (True, False):
-        tower = [n for n in names if is_visual[n] == visual and not n.startswith("logit_")]
+    for kind in ("image", "text", "decoder"):
+        tower = [name for name in names if kinds[name] == kind]
         layers = {n: int(m.group(1)) for n in tower if (m := _LAYER.search(n))}
         if tower and not layers and hasattr(model, "visual"):
             raise ConfigError(
-                f"optimiser.layer_decay: the {'image' if visual else 'text'} tower "
-                f"({type(model.visual if visual else model).__name__}) has no numbered layers. "
+                f"optimiser.layer_decay: the {kind} tower "
+                f"({type(model.visual if kind == 'image' else model).__name__}) has no numbered "
+                "layers. "
                 "Set it to 1, or use a vision transformer or a ModifiedResNet."
             )
         ends_in_conv = any(".conv_head." in name for name in tower)
@@ -107,6 +109,25 @@ def layer_scales(model: torch.nn.Module, decay: float) -> dict[str, float]:
                 depth = 1
             scales[name] = decay ** (len(order) + 1 - depth)
     return scales
+
+
+def _exempt(module: torch.nn.Module) -> set[str]:
+    if hasattr(module, "no_weight_decay"):
+        return set(module.no_weight_decay())
+    # A CoCa does not ask its towers.
+    return {
+        f"{name}.{own}"
+        for name, child in module.named_children()
+        if hasattr(child, "no_weight_decay")
+        for own in child.no_weight_decay()
+    }
+
+
+def _tower(name: str) -> str:
+    if name.startswith("logit_"):
+        return "none"
+    named = {"visual.": "image", "text_decoder.": "decoder"}
+    return next((kind for start, kind in named.items() if name.startswith(start)), "text")
 
 
 def make_optimiser(*modules: torch.nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:

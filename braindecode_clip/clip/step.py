@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,11 +10,13 @@ import torch
 from torch.nn import functional
 
 from braindecode_clip.clip.batch_norm import normalises_over_batch
+from braindecode_clip.clip.coca import captioned, check_decoder
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.false_negatives import Marks, duplicates, soft_targets, word_counts
 from braindecode_clip.clip.grad_cache import CachedForward, chunks
 from braindecode_clip.clip.losses import (
     WordLoss,
+    caption_loss,
     distillation,
     info_nce,
     pair_logits,
@@ -88,7 +91,13 @@ class ContrastiveStep:
     Raises
     ------
     ConfigError
-        The batch is to be cut into parts, and a tower normalises over the batch.
+        The batch is to be cut into parts, and a tower normalises over the batch; or the loss
+        and the model's decoder of captions do not fit.
+
+    Attributes
+    ----------
+    caption_loss : Tensor () or None
+        With ``coca``, the last batch's mean loss of a predicted token, before its weight.
     """
 
     def __init__(
@@ -104,9 +113,12 @@ class ContrastiveStep:
     ) -> None:
         self.processes = Processes() if processes is None else processes
         _check_towers(model, training, self.processes)
+        check_decoder(model, training)
         self.model, self.words, self.training, self.teacher = model, words, training, teacher
         self.dtype = dtype
         self.scaler = torch.amp.GradScaler(enabled=False) if scaler is None else scaler
+        self.caption_loss: torch.Tensor | None = None
+        self._n_targets = torch.ones(())
         if training.memory == "checkpoint":
             checkpoint_activations(model)
 
@@ -119,15 +131,47 @@ class ContrastiveStep:
         n = len(inputs.tokens)
         size = self.training.chunk_size if self.training.memory == "accumulate" else n
         total = torch.zeros((), device=inputs.tokens.device)
+        if self._writes:
+            # A mean over the tokens of the whole batch: its parts have more or fewer of them.
+            targets = (inputs.tokens[:, 1:] != self.model.pad_id).sum().float()
+            self._n_targets = self.processes.sum(targets).clamp(min=1)
+            self.caption_loss = torch.zeros_like(total)
         for part in chunks(n, size):
             share = (part.stop - part.start) / n / self.processes.size
             total = total + share * self._contrast(inputs.rows(part), share)
         self.processes.sum_gradients([*self.model.parameters(), *self.words.parameters()])
+        if self._writes:
+            self.caption_loss = self.processes.sum(self.caption_loss)
         return self.processes.sum(total)
 
     def encode(self, pixels: torch.Tensor, tokens: torch.Tensor) -> Sides:
         """Put pictures and captions through the towers."""
         return _encoded(self.model, pixels, tokens, self.dtype)
+
+    @property
+    def _writes(self) -> bool:
+        return self.training.loss == "coca"
+
+    def _outputs(self, pixels: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return all that depends on a pair alone: its vectors, and with coca the caption's loss.
+
+        The last, (n,), is divided by the tokens of the whole batch.
+        """
+        if not self._writes:
+            return self.encode(pixels, tokens)
+        with _multiplied_in(self.dtype, pixels.device):
+            images, texts, logits = captioned(self.model, pixels, tokens)
+        own = caption_loss(logits.float(), tokens[:, 1:], pad_id=self.model.pad_id)
+        own = own / self._n_targets
+        self.caption_loss = self.caption_loss + own.detach().sum()
+        return images.float(), texts.float(), own
+
+    def _with_captions(self, gradients: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        """Add, to the gradients of vectors, those of the captions' losses."""
+        if not self._writes:
+            return gradients
+        weight = torch.full_like(gradients[0][:, 0], self.training.caption_loss_weight)
+        return (*gradients, self.scaler.scale(weight))
 
     def _contrast(self, inputs: StepInput, share: float) -> torch.Tensor:
         """Add ``share`` of the gradient of pairs that are contrasted together."""
@@ -138,16 +182,23 @@ class ContrastiveStep:
                 chunk_size=self.training.chunk_size,
             )
             gradients, contrast = self._vector_gradients(Sides(*cache.outputs), inputs, share)
-            cache.backward(gradients)
+            cache.backward(self._with_captions(gradients), encode=self._outputs)
             return contrast
-        sides = self.encode(inputs.pixels, inputs.tokens)
+        images, texts, *captions = self._outputs(inputs.pixels, inputs.tokens)
+        sides = Sides(images, texts)
         if self.processes.size == 1:
             contrast, extra = self.losses(sides, sides, inputs)
-            self.scaler.scale(_shared(contrast + extra, share)).backward()
+            total = _shared(self._weighed(contrast) + extra, share)
+            for own in captions:
+                total = total + self.training.caption_loss_weight * own.sum()
+            self.scaler.scale(total).backward()
             return contrast.detach()
         gradients, contrast = self._vector_gradients(sides, inputs, share)
-        torch.autograd.backward(sides, gradients)
+        torch.autograd.backward([*sides, *captions], self._with_captions(gradients))
         return contrast
+
+    def _weighed(self, contrast: torch.Tensor) -> torch.Tensor:
+        return self.training.contrastive_loss_weight * contrast if self._writes else contrast
 
     def _vector_gradients(
         self, sides: Sides, inputs: StepInput, share: float
@@ -159,7 +210,7 @@ class ContrastiveStep:
         everyone = Sides(*(_leaf(self.processes.gather(s) if gathers else s) for s in sides))
         own = Sides(*(s[first : first + n] for s in everyone)) if gathers else everyone
         contrast, extra = self.losses(own, everyone, inputs, first=first)
-        self.scaler.scale(_shared(contrast + extra, share)).backward()
+        self.scaler.scale(_shared(self._weighed(contrast) + extra, share)).backward()
         gradients = tuple(s.grad for s in everyone)
         if gathers:
             # Other processes' losses depend on these vectors too.
@@ -258,12 +309,16 @@ class ContrastiveStep:
 def _encoded(
     model: torch.nn.Module, pixels: torch.Tensor, tokens: torch.Tensor, dtype: torch.dtype
 ) -> Sides:
-    if dtype == torch.float32:
-        return Sides(model.encode_image(pixels), model.encode_text(tokens, normalize=True))
-    with torch.autocast(pixels.device.type, dtype=dtype):
-        images = model.encode_image(pixels)
+    with _multiplied_in(dtype, pixels.device):
+        images = model.encode_image(pixels, normalize=False)
         texts = model.encode_text(tokens, normalize=True)
     return Sides(images.float(), texts.float())
+
+
+def _multiplied_in(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[None]:
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
 
 
 def _leaf(tensor: torch.Tensor) -> torch.Tensor:

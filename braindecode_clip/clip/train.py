@@ -134,6 +134,7 @@ class Trainer:
             interpolation=recipe.preprocess.interpolation,
             n_workers=n_workers,
             teacher_tokenizer=None if guide is None else guide.tokenizer,
+            processes=self.processes,
         )
         self.n_steps = recipe.training.epochs * self.batches.steps_per_epoch
         self.learner = Learner(
@@ -240,10 +241,12 @@ class Trainer:
         seed_step(self.recipe.seed, self.step, self.processes.rank)
         values = self.learner.learn(self._inputs(batch), rate=rate, step=self.step)
         if not self.learner.can_go_on(*values):
+            # Loss and gradient are those of all processes, so all of them are here.
+            rows = self.processes.gather(torch.from_numpy(batch.rows).to(self.device))
             raise DataError(
                 f"{self.state_dir}: step {self.step + 1} of {self.n_steps} gave loss {values[0]} "
                 f"and gradient norm {values[1]}; its batch holds the training pairs "
-                f"{some(batch.rows.tolist(), limit=8)}. Lower optimiser.lr, or look at these "
+                f"{some(rows.tolist(), limit=8)}. Lower optimiser.lr, or look at these "
                 "pairs; the saved state is from before."
             )
         self.step += 1
@@ -253,16 +256,14 @@ class Trainer:
         return learning_rate(self.step, self.n_steps, self.recipe.optimiser)
 
     def _inputs(self, batch: Batch) -> StepInput:
-        """Return this process's part of a batch, on the device."""
+        """Return what a step takes of this process's part of a batch, on the device."""
         equal = []
         if "caption" in self.recipe.training.false_negatives_by:
             equal.append(batch.groups)
         if self._equal_pictures is not None:
             equal.append(torch.from_numpy(self._equal_pictures[batch.rows]))
         whole = StepInput(batch.pixels, batch.tokens, tuple(equal), batch.teacher_tokens)
-        n = len(batch.rows) // self.processes.size
-        own = whole.rows(slice(self.processes.rank * n, (self.processes.rank + 1) * n))
-        return own.to(self.device)
+        return whole.to(self.device)
 
     def _log(self, losses: list[float], grad_norm: float, seconds: float) -> LogRow:
         recalls: tuple[float | None, float | None] = (None, None)

@@ -61,6 +61,12 @@ class ModelConfig(Section):
         description="words: the words of the training captions; bytes: UTF-8 bytes, for any "
         "language; auto: the model's own, and words for written-out towers, which have none.",
     )
+    multimodal_cfg: dict[str, Any] | None = Field(
+        None,
+        description="Decoder of captions behind the towers (CoCa), for training.loss: coca: "
+        "fields of open_clip's MultimodalCfg (layers, ...). Width and heads are the text tower's "
+        "by default. The image tower's tokens must be as wide. Null: no decoder.",
+    )
     residual_gain: float | None = Field(
         None,
         ge=0,
@@ -174,11 +180,18 @@ class TrainConfig(Section):
     batch_size: int = Field(
         128, ge=2, description="Pairs in a step of one process, all contrasted."
     )
-    loss: Literal["infonce", "siglip"] = Field(
+    loss: Literal["infonce", "siglip", "coca"] = Field(
         "infonce",
         description="infonce: each picture chooses among all captions of the batch, and each "
         "caption among all pictures; siglip: every combination is judged by itself, with a "
-        "learnt logit_bias.",
+        "learnt logit_bias; coca: infonce, and a decoder predicts each caption's tokens from the "
+        "picture and the tokens before, but for the first, which is given.",
+    )
+    caption_loss_weight: float = Field(
+        2.0, gt=0, description="With 'coca': weight of the predicted captions, a mean over tokens."
+    )
+    contrastive_loss_weight: float = Field(
+        1.0, ge=0, description="With 'coca': weight of the contrast."
     )
     max_shift_px: int = Field(
         0,

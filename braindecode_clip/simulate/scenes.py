@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -166,6 +166,23 @@ def sample_scene(rng: np.random.Generator, *, held_out: bool = False) -> Scene:
             for look, (x, y) in zip(spread, centres, strict=True)
         )
         return Scene(objects, background, background_colour, relation)
+
+
+def rearranged(scene: Scene, rng: np.random.Generator) -> Scene:
+    """Return the same objects at other places, drawn anew.
+
+    Ground and relation stay, so every caption of the one is true of the other.
+    """
+    groups = scene.groups
+    counts, sizes = tuple(map(len, groups)), [group[0].size for group in groups]
+    centres = None
+    while centres is None:
+        centres = _place(rng, counts, sizes, scene.relation)
+    objects = tuple(
+        replace(item, x=round(float(x), 4), y=round(float(y), 4))
+        for item, (x, y) in zip(scene.objects, centres, strict=True)
+    )
+    return replace(scene, objects=objects)
 
 
 def _pick(rng: np.random.Generator, options: tuple[str, ...]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from clip_processes import make_parts
+from clip_processes import make_parts, recipe_of
 from clip_reference import assert_equal_gradients, literal_gradients, make_inputs
 
 from braindecode_clip.clip.checkpoints import read_state
@@ -34,6 +34,9 @@ CASES = [
     {"memory": "none", "distill_weight": 0.7, "duplicate_similarity": 0.5},
     {"gather_negatives": False},
     {"gather_negatives": False, "memory": "gradcache"},
+    {"loss": "coca", "memory": "none", "word_loss_weight": 0.0},
+    {"loss": "coca", "memory": "gradcache", "caption_loss_weight": 0.8, "word_loss_weight": 0.3},
+    {"loss": "coca", "memory": "checkpoint", "contrastive_loss_weight": 0.4},
 ]
 
 
@@ -73,7 +76,7 @@ def test_gradients_of_two_processes_equal_one_graph_in_float64(
     for case, (loss, found), (other_loss, other) in zip(CASES, *both, strict=True):
         assert loss == other_loss
         assert all(torch.equal(g, other[name]) for name, g in found.items())
-        one = changed(recipe, **case)
+        one = recipe_of(recipe.model_dump(), case)
         distils = bool(case.get("distill_weight"))
         model, words, step = make_parts(one, Processes(), has_teacher=distils)
         halves = [inputs]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from braindecode_clip.clip.batch_order import conflicts_of, deal
 from braindecode_clip.clip.false_negatives import (
     Marks,
     duplicates,
@@ -11,6 +12,11 @@ from braindecode_clip.clip.false_negatives import (
     soft_targets,
     word_counts,
 )
+from braindecode_clip.clip.losses import WordLoss, info_nce
+from braindecode_clip.clip.pairs import caption_groups
+from braindecode_clip.clip.step import ContrastiveStep, StepInput
+from braindecode_clip.clip.tokenizers import WordTokenizer
+from braindecode_clip.config.clip import TrainConfig
 
 
 def unit(rng, n, n_dims):
@@ -83,3 +89,50 @@ def test_equal_pictures_are_equal_to_the_bit():
     images[4, 2, 3, 2] ^= 1
     numbers = equal_pictures(images)
     assert [(i, j) for i in range(5) for j in range(i) if numbers[i] == numbers[j]] == [(3, 1)]
+
+
+# Pairs 0 and 1 have one caption, 2 says the same in other words, 3 says something else.
+CAPTIONS = ("a red circle", "a red circle", "one red circle", "two blue stars")
+
+
+@pytest.mark.parametrize(
+    ("options", "duplicate", "paraphrase"),
+    [
+        ({"false_negatives": "none"}, "wrong", "wrong"),
+        ({"false_negatives": "mask"}, "left out", "wrong"),
+        ({"false_negatives": "mask", "duplicate_similarity": 0.6}, "left out", "left out"),
+        ({"false_negatives": "soft", "soft_temperature": 0.3}, "right", "partly right"),
+    ],
+)
+def test_what_each_option_does_to_the_answers_of_a_pair(options, duplicate, paraphrase):
+    """The slope of pair 0's loss by its answers: share minus target, over 2 n."""
+    tokenizer = WordTokenizer(sorted(set(" ".join(CAPTIONS).split())), context_length=5)
+    words = WordLoss(3, tokenizer.vocab_size, ignored=(tokenizer.pad_id, tokenizer.end_id))
+    training = TrainConfig(**options)
+    step = ContrastiveStep(torch.nn.Linear(2, 3), words, training=training)
+    tokens = torch.as_tensor(tokenizer(CAPTIONS))
+    numbers = torch.from_numpy(caption_groups(CAPTIONS))
+    found = step._false_negatives(StepInput(tokens, tokens, (numbers,)), None, first=0)
+    rng = np.random.default_rng(6)
+    answers = torch.from_numpy(rng.standard_normal((4, 4))).requires_grad_()
+    other_way = torch.from_numpy(rng.standard_normal((4, 4)))
+    loss = info_nce(answers, other_way, **found)
+    (slopes,) = torch.autograd.grad(loss, answers)
+    degree = {"wrong": 0.0, "left out": 0.0, "right": 1.0}
+    # Two of three words are shared.
+    degree["partly right"] = np.exp((2 / 3 - 1) / 0.3)
+    target = np.array([1.0, degree[duplicate], degree[paraphrase], 0.0])
+    if options["false_negatives"] == "soft":
+        target[3] = np.exp(-1 / 0.3)
+    kept = np.array([True, duplicate != "left out", paraphrase != "left out", True])
+    share = np.exp(answers[0].detach().numpy()) * kept
+    want = (share / share.sum() - target / target.sum()) / (2 * 4)
+    np.testing.assert_allclose(slopes[0].numpy(), want, rtol=1e-6, atol=1e-9)
+    assert bool(slopes[0, 1] == 0) is (duplicate == "left out")
+
+
+def test_a_sampler_keeps_duplicates_out_of_each_others_answers():
+    numbers = caption_groups(CAPTIONS * 3)
+    conflicts = conflicts_of(12, [(np.arange(12), numbers)])
+    dealt = deal(conflicts, batch_size=3, n_batches=3, rng=np.random.default_rng(0))
+    assert all(len(set(numbers[rows])) == 3 for rows in dealt.batches)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from braindecode_clip.clip.augment import crop_box, random_cut
 from braindecode_clip.clip.data import PairBatches
+from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.encoders import load_encoder, open_picture
 from braindecode_clip.clip.pairs import Pairs, normalised
 from braindecode_clip.clip.picture_store import PictureStore, prepared_rows
@@ -354,3 +355,54 @@ def test_training_and_the_encoder_read_the_same_pixels_of_odd_files(tmp_path):
         assert read.mode == encoders.mode == "RGB"
         np.testing.assert_array_equal(np.asarray(read), np.asarray(encoders), err_msg=name)
     assert open_picture(tmp_path / "turned.jpg").size == (36, 40)
+
+
+class Pretended(Processes):
+    """One of several processes, which hears the others through what they share."""
+
+    heard: tuple[bool, ...] = ()
+
+    def any_says(self, value):
+        return value or any(self.heard)
+
+
+@pytest.mark.parametrize("corrupt", [(), (3, 8, 20)])
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_processes_have_their_own_parts_of_one_batch(make_store, corrupt, n_workers, monkeypatch):
+    """And decode no more than that, unless there is a stand-in to find."""
+    n, steps = 26, range(8)
+    data = DataConfig(crop_scale=(0.3, 0.9), max_corrupt_share=0.5)
+    how = {"data": data, "max_shift_px": 1, "n_workers": n_workers}
+    whole = batches_of(make_store(n, corrupt=corrupt), n, **how)
+    calls = [[] for _ in range(3)]
+    parts = [
+        batches_of(
+            make_store(n, corrupt=corrupt, calls=calls[rank]),
+            n,
+            processes=Pretended(rank, 3),
+            **how,
+        )
+        for rank in range(3)
+    ]
+    for step in steps:
+        planned = whole._rows(step)
+        monkeypatch.setattr(Pretended, "heard", tuple(r in corrupt for r in planned.tolist()))
+        want, found = whole[step], [own[step] for own in parts]
+        assert [len(batch.rows) for batch in found] == [2, 2, 2]
+        for name in ("pixels", "tokens", "groups"):
+            joined = torch.cat([getattr(batch, name) for batch in found])
+            assert torch.equal(joined, getattr(want, name))
+        np.testing.assert_array_equal(np.concatenate([b.rows for b in found]), want.rows)
+        if not corrupt and n_workers == 0:
+            seen = [sorted({row for row, _ in own}) for own in calls]
+            assert seen == [sorted(planned[k : k + 2].tolist()) for k in (0, 2, 4)]
+            for own in calls:
+                own.clear()
+    if not corrupt and n_workers:
+        for own in parts:
+            own._pool.shutdown(wait=True)
+        ahead = range(steps[-1] + 3)
+        for rank, own in enumerate(calls):
+            rows = [whole._rows(s)[2 * rank : 2 * rank + 2] for s in ahead]
+            assert {row for row, _ in own} <= set(np.concatenate(rows).tolist())
+            assert len(own) <= 2 * len(ahead)

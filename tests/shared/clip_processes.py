@@ -5,12 +5,13 @@ python -m torch.distributed.run --nproc-per-node 2 clip_processes.py RECIPE.json
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
 
 import torch
-from clip_reference import gradients, make_inputs, make_tokenizer
+from clip_reference import gradients, make_inputs, make_tokenizer, with_decoder
 
 from braindecode_clip.clip.distributed import Processes, joined
 from braindecode_clip.clip.losses import WordLoss
@@ -34,15 +35,23 @@ def make_parts(recipe: ClipRecipe, processes: Processes, *, has_teacher: bool):
     return model, words, step
 
 
+def recipe_of(recipe: dict, case: dict) -> ClipRecipe:
+    """Return the recipe with a case's options of training, and a decoder where it needs one."""
+    changed = copy.deepcopy(recipe)
+    changed["training"].update(case)
+    return ClipRecipe.model_validate(
+        with_decoder(changed) if case.get("loss") == "coca" else changed
+    )
+
+
 def main() -> None:
     recipe, cases = (json.loads(Path(path).read_text()) for path in sys.argv[1:3])
     found = []
     with joined(2, torch.device("cpu")) as processes:
         own = make_inputs().rows(slice(5 * processes.rank, 5 * processes.rank + 5))
         for case in cases:
-            changed = {**recipe, "training": {**recipe["training"], **case}}
             parts = make_parts(
-                ClipRecipe.model_validate(changed),
+                recipe_of(recipe, case),
                 processes,
                 has_teacher=bool(case.get("distill_weight")),
             )

@@ -19,11 +19,23 @@ def make_tokenizer():
     return WordTokenizer(WORDS, context_length=7)
 
 
+def with_decoder(recipe):
+    """Make a recipe's record one of a CoCa whose parts are of one width."""
+    recipe["model"]["vision_cfg"].update(width=16, head_width=8, layers=1)
+    recipe["model"]["text_cfg"]["embed_cls"] = True
+    recipe["model"]["multimodal_cfg"] = {"layers": 2}
+    return recipe
+
+
 def make_inputs():
-    """Ten pairs; captions 0 and 3, and 4 and 8, are equal, pictures 1 and 2 are."""
+    """Ten pairs; captions 0 and 3, and 4 and 8, are equal, pictures 1 and 2 are.
+
+    The second half has fewer words.
+    """
     rng = np.random.default_rng(8)
     captions = [" ".join(rng.choice(WORDS, 3)) for _ in range(10)]
     captions[3], captions[8] = captions[0], captions[4]
+    captions[7], captions[9] = "blue left", "red"
     pixels = torch.from_numpy(rng.standard_normal((10, 3, 32, 32)).astype(np.float32))
     pixels[2] = pixels[1]
     _, numbers = np.unique(captions, return_inverse=True)
@@ -41,10 +53,23 @@ def gradients(*modules):
     }
 
 
+def mean_token_loss(model, inputs, pad_id=0):
+    """Caption loss of a CoCa, from open_clip's own forward pass, token by token."""
+    out = model(inputs.pixels.to(model.logit_scale.dtype), inputs.tokens)
+    shares = out["logits"].exp() / out["logits"].exp().sum(dim=2, keepdim=True)
+    terms = [
+        -shares[i, t - 1, token].log()
+        for i, row in enumerate(inputs.tokens.tolist())
+        for t, token in enumerate(row)
+        if t > 0 and token != pad_id
+    ]
+    return sum(terms) / len(terms)
+
+
 def literal_gradients(model, words, inputs, *, training, teacher=None):
     """The whole loss in one graph and in float64, written out."""
     model, words = copy.deepcopy(model).double(), copy.deepcopy(words).double()
-    raw = model.encode_image(inputs.pixels.double())
+    raw = model.encode_image(inputs.pixels.double(), normalize=False)
     images = raw / raw.norm(dim=1, keepdim=True)
     texts = model.encode_text(inputs.tokens, normalize=True)
     cosine = images @ texts.T
@@ -83,6 +108,9 @@ def literal_gradients(model, words, inputs, *, training, teacher=None):
             share = target / target.sum(dim=1, keepdim=True)
             loss = loss - (share * log_share * kept).sum() / (2 * n)
     total = loss
+    if training.loss == "coca":
+        total = training.contrastive_loss_weight * loss
+        total = total + training.caption_loss_weight * mean_token_loss(model, inputs)
     if training.word_loss_weight:
         total = total + training.word_loss_weight * words(raw, inputs.tokens)
     if training.distill_weight:

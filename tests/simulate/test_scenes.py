@@ -23,6 +23,7 @@ from braindecode_clip.simulate.scenes import (
     SceneObject,
     held_out_compositions,
     is_held_out,
+    rearranged,
     sample_scene,
     scene_attributes,
     scene_from_json,
@@ -59,6 +60,20 @@ def test_objects_lie_inside_and_apart(seen: list[Scene], unseen: list[Scene]) ->
         for a, b in itertools.combinations(scene.objects, 2):
             gap = max(abs(a.x - b.x), abs(a.y - b.y))
             assert gap >= RADIUS[a.size] + RADIUS[b.size] + MARGIN - 2 * rounding
+
+
+def test_rearranged_objects_stand_elsewhere_under_the_same_rules(seen: list[Scene]) -> None:
+    rng = np.random.default_rng(3)
+    moved = [rearranged(scene, rng) for scene in seen[:200]]
+    for old, new in zip(seen[:200], moved, strict=True):
+        assert [item.look for item in new.objects] == [item.look for item in old.objects]
+        assert (new.background, new.background_colour) == (old.background, old.background_colour)
+        assert new.relation == old.relation
+        for a, b in zip(old.objects, new.objects, strict=True):
+            assert (a.x, a.y) != (b.x, b.y)
+    test_objects_lie_inside_and_apart(moved, [])
+    related = [scene for scene in moved if scene.relation is not None]
+    test_relations_are_true_and_never_ambiguous(related, [])
 
 
 def test_relations_are_true_and_never_ambiguous(seen: list[Scene], unseen: list[Scene]) -> None:
