@@ -24,13 +24,8 @@ from scipy.sparse.csgraph import connected_components
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.clip.caption_text import number_captions
 from braindecode_clip.clip.first_ranks import FirstRanks, joined
-from braindecode_clip.clip.score import Score, mean_scores
-from braindecode_clip.resampling.bootstrap import (
-    interval,
-    resample,
-    weighted_median,
-    wilson_of_median,
-)
+from braindecode_clip.clip.score import Measure, Score, mean_measure, scored
+from braindecode_clip.resampling.bootstrap import CHUNK_NUMBERS, weighted_median
 from braindecode_clip.similarity import similarity_blocks
 
 KS = (1, 5, 10)
@@ -252,6 +247,30 @@ def query_values(ranks: FirstRanks, ks: Sequence[int] = KS) -> dict[str, np.ndar
     return {**hits, "mean_reciprocal_rank": ranks.reciprocal_rank()}
 
 
+def recall_measures(ranks: FirstRanks, *, ks: Sequence[int] = KS) -> list[Measure]:
+    """Return r1, r5, r10 (by ``ks``), mean_reciprocal_rank and median_rank of one direction."""
+    chance = {f"r{k}": float(ranks.chance_hits(k).mean()) for k in ks}
+    chance["mean_reciprocal_rank"] = float(ranks.chance_reciprocal_rank().mean())
+    names, cluster_of = np.unique(ranks.clusters, return_inverse=True)
+    median, step = weighted_median(ranks.rank()), max(1, CHUNK_NUMBERS // len(ranks))
+
+    def median_rank(weights: np.ndarray) -> np.ndarray:
+        starts = range(0, len(weights), step)
+        return np.concatenate([median(weights[k : k + step, cluster_of]) for k in starts])
+
+    return [
+        mean_measure(query_values(ranks, ks), ranks.clusters, chance=chance),
+        Measure(
+            ("median_rank",),
+            median_rank,
+            n_clusters=len(names),
+            n=len(ranks),
+            chance=(ranks.chance_median_rank(),),
+            jackknife=False,
+        ),
+    ]
+
+
 def recall_scores(
     ranks: FirstRanks,
     *,
@@ -273,24 +292,9 @@ def recall_scores(
     Returns
     -------
     dict of str to Score
-        r1, r5, r10 (by ``ks``), mean_reciprocal_rank, median_rank.
+        See :func:`recall_measures`.
     """
-    chance = {f"r{k}": float(ranks.chance_hits(k).mean()) for k in ks}
-    chance["mean_reciprocal_rank"] = float(ranks.chance_reciprocal_rank().mean())
-    found = mean_scores(
-        query_values(ranks, ks), ranks.clusters, chance=chance, rng=rng, n_bootstrap=n_bootstrap
-    )
-    rank = ranks.rank()
-    median, own = float(np.median(rank)), {"chance": ranks.chance_median_rank(), "n": len(rank)}
-    if rng is not None:
-        resamples = resample(
-            weighted_median(rank), ranks.clusters, n_bootstrap=n_bootstrap, rng=rng, jackknife=False
-        )
-        fallback = wilson_of_median(rank, resamples.n_clusters)
-        low, high, method = interval(median, resamples, 0, fallback=fallback)
-        own |= {"ci_low": low, "ci_high": high, "ci_method": method}
-        own["n_resampled"] = resamples.n_clusters
-    return {**found, "median_rank": Score(median, **own)}
+    return scored(recall_measures(ranks, ks=ks), rng=rng, n_bootstrap=n_bootstrap)
 
 
 def grouped_recall(
