@@ -1,4 +1,4 @@
-"""What the figures of ``clip evaluate`` and ``clip forgetting`` are, for the files they stand in."""
+"""What the figures of ``clip evaluate`` and ``clip forgetting`` are, for their own files."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ retrieve worse. They say what changed.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -210,13 +211,14 @@ def effective_rank(vectors: np.ndarray) -> float:
     Parameters
     ----------
     vectors : ndarray (n, n_dims)
-        Two rows at least.
 
     Returns
     -------
     float
-        1 to min(n - 1, n_dims); NaN where all vectors are equal.
+        1 to min(n - 1, n_dims); NaN of fewer than two vectors, or where all are equal.
     """
+    if len(vectors) < 2:
+        return math.nan
     centred = np.asarray(vectors, dtype=np.float64)
     centred = centred - centred.mean(axis=0)
     # The smaller Gram matrix has the squares of the singular values.
@@ -229,11 +231,16 @@ def effective_rank(vectors: np.ndarray) -> float:
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
-def rank_scores(data: Captioned, *, seed: int = 0) -> dict[str, Score]:
-    """Return image_effective_rank and text_effective_rank.
+def rank_estimates(data: Captioned, *, seed: int = 0) -> dict[str, tuple[float, np.ndarray, int]]:
+    """Return effective ranks, as they are and with one group of clusters left out.
 
-    A bootstrap repeats vectors, which lowers the rank, so the interval is of a jackknife that
-    leaves out one of :data:`N_GROUPS` random groups of clusters at a time.
+    A bootstrap repeats vectors, which lowers the rank, so there is a jackknife over
+    :data:`N_GROUPS` random groups of clusters.
+
+    Returns
+    -------
+    dict of str to (value, without, n)
+        image_effective_rank and text_effective_rank; ``without`` (n_groups,) float64.
     """
     names, place = np.unique(data.cluster, return_inverse=True)
     n_groups = min(N_GROUPS, len(names))
@@ -243,14 +250,32 @@ def rank_scores(data: Captioned, *, seed: int = 0) -> dict[str, Score]:
         ("image", unit_rows(data.images), group),
         ("text", unit_rows(data.texts), group[data.image_of_text]),
     ):
-        value, ends = effective_rank(vectors), {}
-        left_out = [vectors[own != k] for k in range(n_groups)]
-        if n_groups > 1 and math.isfinite(value) and min(map(len, left_out)) > 1:
-            without = np.array([effective_rank(kept) for kept in left_out])
-            error = math.sqrt((n_groups - 1) * without.var())
-            half = float(student.ppf(0.975, n_groups - 1)) * error
-            if math.isfinite(half):
-                ends = {"ci_low": value - half, "ci_high": value + half, "ci_method": "jackknife"}
-                ends["n_resampled"] = n_groups
-        found[f"{name}_effective_rank"] = Score(value, n=len(vectors), **ends)
+        without = np.array([effective_rank(vectors[own != k]) for k in range(n_groups)])
+        found[f"{name}_effective_rank"] = (effective_rank(vectors), without, len(vectors))
     return found
+
+
+def rank_scores(data: Captioned, *, seed: int = 0) -> dict[str, Score]:
+    """Return image_effective_rank and text_effective_rank, see :func:`rank_estimates`."""
+    return {
+        name: Score(value, n=n, **jackknife_ends(value, without))
+        for name, (value, without, n) in rank_estimates(data, seed=seed).items()
+    }
+
+
+def jackknife_ends(value: float, without: np.ndarray) -> dict[str, Any]:
+    r"""Return ci_low, ci_high, ci_method and n_resampled of a delete-a-group jackknife.
+
+    .. math:: \hat\theta \pm t_{G-1} \sqrt{\tfrac{G-1}{G} \textstyle\sum_g
+        (\hat\theta_{(g)} - \bar\theta)^2}
+
+    Without an interval, for lack of groups or of spread, the method is "none".
+    """
+    n_groups, error = len(without), math.nan
+    if n_groups > 1:
+        error = math.sqrt((n_groups - 1) * float(np.var(without)))
+    if not (math.isfinite(value) and error > 1e-9 * abs(value)):
+        return {"ci_low": math.nan, "ci_high": math.nan, "ci_method": "none", "n_resampled": 0}
+    half = float(student.ppf(0.975, n_groups - 1)) * error
+    ends = {"ci_low": value - half, "ci_high": value + half}
+    return {**ends, "ci_method": "jackknife", "n_resampled": n_groups}
