@@ -36,9 +36,9 @@ DEFINITIONS = {
         "where it means nothing."
     ),
     "ci_low, ci_high": (
-        "95 %. 'bca': bootstrap over clusters (pictures that share a caption or a file are one), "
-        "the candidates as they are; 't': where BCa fails; 'wilson': where no resample differs, "
-        "or of counted shares; 'jackknife': groups of clusters left out in turn; 'bootstrap': "
+        "95 %. 'bca': bootstrap over clusters of pictures ('drawn_together'; of zero-shot figures, "
+        "pictures of the same file), the candidates as they are; 't': where BCa fails; 'wilson': "
+        "where no resample differs, or of counted shares; 'jackknife': groups of clusters left out in turn; 'bootstrap': "
         "percentiles within classes."
     ),
     "n_resampled": "Clusters (or groups) that the interval draws.",

@@ -156,9 +156,8 @@ def retrieval_record(
         return {
             kind: {
                 direction: score_records(
-                    recall_scores(
-                        own, rng=make_rng(seed, name, kind, direction), n_bootstrap=n_bootstrap
-                    )
+                    # The same draws for both kinds, so that equal figures have equal intervals.
+                    recall_scores(own, rng=make_rng(seed, name, direction), n_bootstrap=n_bootstrap)
                 )
                 for direction, own in ranks.items()
             }
@@ -171,6 +170,7 @@ def retrieval_record(
         "n_distinct_images": len(np.unique(data.picture)),
         "n_distinct_captions": len(np.unique(data.caption)),
         "n_clusters": len(np.unique(data.cluster)),
+        "drawn_together": data.drawn_together,
         **summarise(first_ranks(data, also_ungrouped=True), "retrieval"),
     }
     if fold_size is not None and len(data.images) >= fold_size:

@@ -14,7 +14,7 @@ stand beside, to compare with published ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,11 @@ from braindecode_clip.resampling.bootstrap import CHUNK_NUMBERS, weighted_median
 from braindecode_clip.similarity import similarity_blocks
 
 KS = (1, 5, 10)
+#: Pictures tied to one another by shared captions are drawn together while they are at most this
+#: share of all; captions shared here and there tie nearly all pictures, and nothing would be drawn.
+LARGEST_CLUSTER = 0.1
+BY_TIES = "pictures that share a caption or a file, directly or by others between them"
+BY_CAPTION = "pictures that share the caption that most others have too, or a file"
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,11 @@ class Captioned:
     caption : ndarray (n_texts,) int64
         Equal for captions that count as one.
     cluster : ndarray (n_images,) int64
-        Equal for pictures that share a caption or a file, directly or by others between them.
+        Equal for pictures that a bootstrap draws together.
+    drawn_together : str
+        Which those are: :data:`BY_TIES`, or :data:`BY_CAPTION` where ties would put more than
+        :data:`LARGEST_CLUSTER` of all pictures into one cluster. The two are the same where
+        every picture has one caption.
     """
 
     images: np.ndarray
@@ -55,6 +64,7 @@ class Captioned:
     picture: np.ndarray
     caption: np.ndarray
     cluster: np.ndarray
+    drawn_together: str
 
     @classmethod
     def of(
@@ -89,14 +99,16 @@ class Captioned:
         else:
             picture = np.unique(np.asarray(pictures), return_inverse=True)[1].reshape(-1)
         caption = number_captions(captions)
-        cluster = _components(picture, caption, image_of_text)
         image_of_text = image_of_text.astype(np.int64)
-        return cls(np.asarray(images), np.asarray(texts), image_of_text, picture, caption, cluster)
+        clusters = _clusters(picture, caption, image_of_text)
+        return cls(
+            np.asarray(images), np.asarray(texts), image_of_text, picture, caption, *clusters
+        )
 
     def ungrouped(self) -> Captioned:
         """Return the same where every picture and every caption counts by itself."""
         own = np.arange(len(self.images)), np.arange(len(self.texts))
-        return Captioned(self.images, self.texts, self.image_of_text, *own, self.cluster)
+        return replace(self, picture=own[0], caption=own[1])
 
     def take(self, rows: np.ndarray) -> Captioned:
         """Return some pictures with their captions."""
@@ -110,6 +122,7 @@ class Captioned:
             self.picture[rows],
             self.caption[kept],
             self.cluster[rows],
+            self.drawn_together,
         )
 
     def belongs(self) -> sparse.csr_array:
@@ -148,12 +161,24 @@ def _check(
     problems.raise_if_any()
 
 
-def _components(picture: np.ndarray, caption: np.ndarray, image_of_text: np.ndarray) -> np.ndarray:
+def _clusters(
+    picture: np.ndarray, caption: np.ndarray, image_of_text: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """Return the cluster of each picture (n_images,) int64, and which rule made it."""
     n_pictures, n_captions = int(picture.max()) + 1, int(caption.max()) + 1
     ends = picture[image_of_text], n_pictures + caption
     size = n_pictures + n_captions
     links = sparse.coo_array((np.ones(len(caption), dtype=bool), ends), shape=(size, size))
-    return connected_components(links, directed=False)[1][picture].astype(np.int64)
+    tied = connected_components(links, directed=False)[1][picture].astype(np.int64)
+    if np.bincount(tied).max() <= LARGEST_CLUSTER * len(picture):
+        return tied, BY_TIES
+    pairs = np.unique(np.stack([picture[image_of_text], caption]), axis=1)
+    n_sharing = np.bincount(pairs[1], minlength=n_captions)
+    # The last of each picture's captions in this order is the one that most share.
+    order = np.lexsort((-pairs[1], n_sharing[pairs[1]]))
+    chosen = np.empty(n_pictures, dtype=np.int64)
+    chosen[pairs[0, order]] = pairs[1, order]
+    return chosen[picture], BY_CAPTION
 
 
 def first_ranks(data: Captioned, *, also_ungrouped: bool = False) -> list[dict[str, FirstRanks]]:

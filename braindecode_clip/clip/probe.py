@@ -133,7 +133,7 @@ def linear_probe(
         for labels in (train_labels, test_labels)
     )
     x_train, x_test = unit_rows(train, name="train"), unit_rows(test, name="test")
-    groups = _groups(train_groups, len(y_train)), _groups(test_groups, len(y_test))
+    groups = _groups(train_groups, y_train, "train"), _groups(test_groups, y_test, "test")
     penalty = _best_penalty(x_train, y_train, groups[0], rng)
     model, converged = _fit(x_train, y_train, penalty)
     decision, is_true = _decision(model, x_test), np.zeros((len(y_test), len(classes)), dtype=bool)
@@ -188,10 +188,10 @@ def _check(
     return classes.tolist()
 
 
-def _groups(names: Sequence[str] | None, n: int) -> np.ndarray:
-    """Return a group for each picture: its own where it has none, which no other can have."""
-    given = [""] * n if names is None else names
-    return np.array([name or f"\0{k}" for k, name in enumerate(given)])
+def _groups(names: Sequence[str] | None, labels: np.ndarray, part: str) -> np.ndarray:
+    """Return a group for each picture; one without has one that no other picture has."""
+    given = [""] * len(labels) if names is None else names
+    return np.array([name or f"\0{part} {k}" for k, name in enumerate(given)])
 
 
 def _best_penalty(
@@ -200,15 +200,11 @@ def _best_penalty(
     n_folds = int(min(N_FOLDS, np.bincount(y).min()))
     seed = int(rng.integers(2**31))
     if len(np.unique(groups)) < len(groups):
-        folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
+        folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(x, y, groups)
     else:
-        folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+        folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(x, y)
     hits = np.zeros(len(PENALTIES))
-    with warnings.catch_warnings():
-        # A class in one group alone is missing from a fold; that costs hits, as it should.
-        warnings.filterwarnings("ignore", message="The least populated class", append=False)
-        parts = list(folds.split(x, y, groups))
-    for fitted, left in parts:
+    for fitted, left in folds:
         if len(np.unique(y[fitted])) < 2:
             continue
         for k, penalty in enumerate(PENALTIES):

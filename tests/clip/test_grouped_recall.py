@@ -242,6 +242,32 @@ def test_the_interval_of_the_mean_is_that_of_the_clusters_percentiles():
     assert score.ci_method == "bca"
 
 
+def test_captions_shared_here_and_there_do_not_tie_all_pictures():
+    rng = np.random.default_rng(0)
+    image_of_text = np.repeat(np.arange(100), 3)
+    captions = [f"w{k}" for k in rng.integers(0, 150, 300)]
+    data = Captioned.of(np.eye(100), np.ones((300, 100)), image_of_text, captions)
+    assert data.drawn_together == module.BY_CAPTION
+    assert 40 < len(np.unique(data.cluster)) < 100
+    counts = {
+        word: len({i for i, w in zip(image_of_text, captions, strict=True) if w == word})
+        for word in captions
+    }
+    for i in range(100):
+        own = [captions[t] for t in np.flatnonzero(image_of_text == i)]
+        together = np.flatnonzero(data.cluster[image_of_text] == data.cluster[i])
+        most = max(counts[word] for word in own)
+        assert any(counts[captions[t]] == most for t in together if captions[t] in own)
+    few = Captioned.of(np.eye(100), np.eye(100), np.arange(100), [f"c{k % 4}" for k in range(100)])
+    assert len(np.unique(few.cluster)) == 4
+    chain = ["a", "b", "b", "c", "c", "d", *map(str, range(54))]
+    own = np.array([0, 0, 1, 1, 2, 2, *range(3, 57)])
+    tied = Captioned.of(np.eye(57), np.ones((60, 57)), own, chain)
+    assert tied.drawn_together == module.BY_TIES
+    assert len(np.unique(tied.cluster)) == 55
+    assert len(set(tied.cluster[:3])) == 1
+
+
 def test_perfect_scores_have_an_interval_below_one():
     vectors, words = shared_captions(40, 2)
     found = grouped_recall(
