@@ -153,7 +153,10 @@ def _label_task(
         return {}
     prompts = read_templates(templates)
     check_prompts(list(wordings.values()), prompts, where=source.where)
-    return {"label": ZeroShotTask(rows, own, list(wordings), prompts, wordings)}
+    task = ZeroShotTask(rows, own, list(wordings), prompts, wordings)
+    # Labels that are no class are named before anything is encoded.
+    task.is_true()
+    return {"label": task}
 
 
 def scene_tasks(scenes: Sequence[str]) -> dict[str, ZeroShotTask]:

@@ -38,8 +38,8 @@ DEFINITIONS = {
     "ci_low, ci_high": (
         "95 %. 'bca': bootstrap over clusters of pictures ('drawn_together'; of zero-shot figures, "
         "pictures of the same file), the candidates as they are; 't': where BCa fails; 'wilson': "
-        "where no resample differs, or of counted shares; 'jackknife': groups of clusters left out in turn; 'bootstrap': "
-        "percentiles within classes."
+        "where no resample differs, or of counted shares; 'jackknife': groups of clusters left out "
+        "in turn; 'bootstrap': percentiles within classes."
     ),
     "n_resampled": "Clusters (or groups) that the interval draws.",
     "top_1, top_5": "Share of pictures with the true class among the first k, no training.",
