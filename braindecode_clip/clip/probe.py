@@ -20,7 +20,7 @@ from braindecode_clip.metrics import wilson
 from braindecode_clip.similarity import unit_rows
 
 #: Inverse penalties that cross-validation chooses from; vectors have unit norm.
-PENALTIES = tuple(10.0**k for k in range(-2, 5))
+PENALTIES = tuple(10.0**k for k in range(-2, 7))
 N_FOLDS = 5
 #: Control tasks that are averaged.
 N_CONTROLS = 5
