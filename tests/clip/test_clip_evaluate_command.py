@@ -169,3 +169,36 @@ def test_damaged_pictures_are_all_named(table, tmp_path, capsys):
     printed = capsys.readouterr().err
     assert "3 problems" in printed
     assert "c.png" in printed
+
+
+def test_cocos_json_and_groups_as_classes(table, tmp_path):
+    """Pictures elsewhere, several captions each; and a column 'group' that names the class."""
+    with table.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    content = {
+        "images": [{"id": k, "file_name": row["image"]} for k, row in enumerate(rows)],
+        "annotations": [
+            {"id": 2 * k + j, "image_id": k, "caption": row[f"caption{j + 1}"]}
+            for k, row in enumerate(rows)
+            for j in (0, 1)
+        ],
+    }
+    coco = tmp_path / "captions.json"
+    coco.write_text(json.dumps(content), encoding="utf-8")
+    assert run(coco, tmp_path / "a.json", "--images", str(table.parent)) == 0
+    assert run(table, tmp_path / "b.json") == 0
+    found, want = (
+        json.loads((tmp_path / name).read_text(encoding="utf-8"))[key]
+        for name, key in (("a.json", "captions"), ("b.json", "objects"))
+    )
+    assert found["retrieval"] == want["retrieval"]
+    assert found["classification"] == {}
+    grouped = table.with_name("grouped.csv")
+    text = table.read_text(encoding="utf-8").replace("label", "group", 1)
+    grouped.write_text(text, encoding="utf-8")
+    assert run(grouped, tmp_path / "c.json", "--label-by", "group") == 0
+    by_group = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))["grouped"]
+    assert by_group["classification"] == want["classification"]
+    assert run(grouped, tmp_path / "d.json", "--label-by", "none") == 0
+    none = json.loads((tmp_path / "d.json").read_text(encoding="utf-8"))["grouped"]
+    assert none["classification"] == {}

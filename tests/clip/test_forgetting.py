@@ -146,6 +146,20 @@ def test_p_is_that_of_all_exchanges_of_whole_clusters():
     assert 0 < found.p < 1
 
 
+def test_exchanges_in_parts_give_a_p_as_good(monkeypatch):
+    rng = np.random.default_rng(8)
+    before = rng.random(80)
+    after = before + 0.1 * rng.standard_normal(80) + 0.02
+    sides = [[mean_measure({"x": own}, np.arange(80), chance={})] for own in (before, after)]
+    how = {"n_bootstrap": 100, "n_permutations": 4000}
+    whole = differences(*sides, rng=np.random.default_rng(0), **how)["x"].p
+    monkeypatch.setattr("braindecode_clip.clip.score._SIGNS_AT_ONCE", 80 * 700)
+    parts = differences(*sides, rng=np.random.default_rng(1), **how)["x"].p
+    assert 0.01 < whole < 0.5
+    assert parts == pytest.approx(whole, abs=4 * math.sqrt(whole / 4000) * math.sqrt(2))
+    assert (parts * 4001) % 1 == pytest.approx(0, abs=1e-6) or (parts * 4001) % 1 > 1 - 1e-6
+
+
 def test_a_mean_per_class_has_the_p_of_its_own_statistic():
     """Exchanging the models in a picture of a rare class moves the mean per class more."""
     rng = np.random.default_rng(6)
