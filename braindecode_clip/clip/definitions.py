@@ -53,7 +53,7 @@ DEFINITIONS = {
     ),
     "alignment": "Mean squared distance of the unit vectors of a picture and its caption.",
     "cosine_true, cosine_other, cosine_margin": (
-        "Mean cosine of pairs, of all others, and the difference."
+        "Mean cosine of pairs, of all others, and the difference; n counts the pairs."
     ),
     "image_uniformity, text_uniformity": (
         "Log of the mean of exp(-2 squared distance) over distinct pictures, or captions (at most "
