@@ -162,7 +162,7 @@ def test_exchanges_in_parts_give_a_p_as_good(monkeypatch):
 
 def test_a_mean_per_class_has_the_p_of_its_own_statistic():
     """Exchanging the models in a picture of a rare class moves the mean per class more."""
-    rng = np.random.default_rng(6)
+    rng = np.random.default_rng(14)
     label = np.array([0] * 7 + [1] * 3)
     is_true = np.eye(2, dtype=bool)[label]
     both = [rng.random((10, 2)) for _ in range(2)]
@@ -181,6 +181,9 @@ def test_a_mean_per_class_has_the_p_of_its_own_statistic():
     want = np.mean(np.abs(null) >= abs(value) - 1e-12)
     assert found["mean_per_class_top_1"].difference == pytest.approx(value)
     assert found["mean_per_class_top_1"].p == pytest.approx(want)
+    assert found["top_1"].p != pytest.approx(want, rel=0.2)
+    for measure in itertools.chain(*sides):
+        np.testing.assert_allclose(measure.terms.sum(axis=0), measure.values())
 
 
 def test_q_corrects_over_all_rows_and_verdicts_follow_it():
