@@ -225,6 +225,19 @@ def encode_set(
     ]
 
 
+def probe_test(data: EvaluationSet, task: ZeroShotTask, *, share: float, seed: int) -> np.ndarray:
+    """Choose the pictures of a task that a probe is tested on, (n,) bool over the task's rows.
+
+    ``share`` of the pictures are left to fit it; groups and equal files stay together.
+    """
+    from braindecode_clip.clip.splits import held_out, tied_units
+
+    rows = task.rows.tolist()
+    groups = None if data.groups is None else [data.groups[row] for row in rows]
+    units = tied_units(len(rows), [groups, [data.files[row] for row in rows]])
+    return held_out(units, [data.names[row] for row in rows], share=1.0 - share, seed=seed)
+
+
 def joined_sets(parts: Sequence[EvaluationSet]) -> EvaluationSet:
     """Put sets behind each other; tasks that all of them have are joined too."""
     import numpy as np

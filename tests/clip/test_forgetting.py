@@ -18,7 +18,9 @@ from braindecode_clip.clip.forgetting import (
     with_verdicts,
 )
 from braindecode_clip.clip.grouped_recall import Captioned
+from braindecode_clip.clip.probe import linear_probe
 from braindecode_clip.clip.score import differences, mean_measure, scored
+from braindecode_clip.seeds import make_rng
 
 WORDS = [f"word{k}" for k in range(6)]
 
@@ -86,6 +88,28 @@ def test_figures_are_those_of_each_model(compared):
             for i, t in enumerate(similarity.argmax(axis=1))
         ]
         assert row_of(rows, "image_to_text", "r1")[name] == pytest.approx(np.mean(hits))
+
+
+def test_probes_of_both_models_answer_the_same_pictures(compared):
+    _, models, label, _ = compared
+    task = ZeroShotTask(np.arange(90), [WORDS[k] for k in label], WORDS, ["a {}"])
+    is_test = np.arange(90) % 3 == 0
+    files = np.array([f"f{k // 2}" for k in range(90)])
+    rows = compare_on_set(
+        *models, {"label": task}, files, seed=1, probe_tests={"label": is_test}, n_bootstrap=100
+    )
+    row, names = row_of(rows, "probe label", "top_1"), np.array(task.labels)
+    for model, value in zip(models, (row["before"], row["after"]), strict=True):
+        want = linear_probe(
+            model.images[~is_test],
+            names[~is_test].tolist(),
+            model.images[is_test],
+            names[is_test].tolist(),
+            rng=make_rng(1, "probe", "label"),
+            n_bootstrap=100,
+        )
+        assert value == pytest.approx(want.metrics.set_index("metric").loc["top_1", "value"])
+    assert (row["n"], row["n_resampled"]) == (30, 30)
 
 
 def test_noise_costs_what_it_must(compared):
@@ -209,7 +233,7 @@ def folder(tmp_path_factory):
     from braindecode_clip.simulate.scenes import scene_from_json
 
     out = tmp_path_factory.mktemp("shapes") / "shapes"
-    drawn = make_pairs(130, rng=np.random.default_rng(12))
+    drawn = make_pairs(200, rng=np.random.default_rng(12))
     rows = zip(drawn.images, drawn.captions, drawn.scenes, strict=True)
     for k, (picture, captions, scene) in enumerate(rows):
         objects = scene_from_json(scene).objects
@@ -248,6 +272,7 @@ def test_the_command_says_what_it_cost(folder, worse_model, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["clip", "forgetting", "--before", "scenes", "--after", str(worse_model)]
     command += ["--general", str(folder), "--out", str(out), "--device", "cpu"]
+    command += ["--probe-share", "0.5"]
     assert main([*command, "--n-bootstrap", "200", "--n-permutations", "499"]) == 0
     printed = capsys.readouterr().out
     assert "| zero_shot label top_1 |" in printed
@@ -258,6 +283,9 @@ def test_the_command_says_what_it_cost(folder, worse_model, tmp_path, capsys):
     top = row_of(found["rows"], "zero_shot label", "top_1")
     assert top["before"] > 0.8 > top["after"]
     assert (top["verdict"], top["role"], top["set"]) == ("lost", "general", "shapes")
+    probe = row_of(found["rows"], "probe label", "top_1")
+    assert probe["n"] < top["n"] < 2 * probe["n"] + 2
+    assert probe["before"] > 0.5
     for row in found["rows"]:
         assert row["n"] > 0
         assert set(row) >= {"p", "q", "ci_low", "ci_high", "ci_method", "chance_before"}
