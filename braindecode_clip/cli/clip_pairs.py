@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+    from PIL import Image
 
     from braindecode_clip.clip.pairs import Pairs
     from braindecode_clip.config.clip import ClipRecipe
@@ -110,6 +111,22 @@ def as_pairs(
         groups=_numbered(source.groups),
         files=_numbered(content_digests(source, n_workers=n_workers)) if wants_files else None,
     )
+
+
+def whole_pictures(source: PairSource) -> list[Image.Image]:
+    """Decode all pictures of a source; those that cannot be are all named in one error."""
+    from braindecode_clip.checks import Problems
+    from braindecode_clip.io.pair_scan import load_picture
+
+    problems = Problems(source.where)
+    pictures = []
+    for row, name in enumerate(source.names):
+        try:
+            pictures.append(load_picture(source, row))
+        except DataError as error:
+            problems.add(f"{name}: {error}. Fetch it again, or take it out.")
+    problems.raise_if_any()
+    return pictures
 
 
 def _templates(given: Sequence[str] | str) -> tuple[str, ...]:
