@@ -30,6 +30,7 @@ from braindecode_clip.config.clip import (
     PreprocessConfig,
     TrainConfig,
 )
+from braindecode_clip.config.clip_adapt import AdaptConfig, LoraConfig
 from braindecode_clip.config.clip_data import DataConfig, SplitConfig
 from braindecode_clip.errors import ConfigError
 
@@ -58,6 +59,8 @@ _RECIPE_HELP = options_help(
     TrainConfig,
     DataConfig,
     SplitConfig,
+    AdaptConfig,
+    LoraConfig,
 )
 
 app.command()(data)

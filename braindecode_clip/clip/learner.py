@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from braindecode_clip.clip.adapting import adapted
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.ema import MeanModel, PullToStart
 from braindecode_clip.clip.losses import WordLoss
@@ -58,6 +59,7 @@ class Learner:
         self.model = build_model(recipe, tokenizer).to(device)
         if initial is not None:
             start_from(self.model, initial, tokenizer=tokenizer)
+        self.locked = adapted(self.model, recipe)
         self.model.visual.to(memory_format=torch.channels_last)
         self.words = _word_loss(recipe, tokenizer).to(device)
         self.optimiser = make_optimiser(self.model, self.words, config=recipe.optimiser)
@@ -113,6 +115,7 @@ class Learner:
         """
         set_rate(self.optimiser, rate)
         self.model.train()
+        self.locked.rest()
         loss = self.gradients.backward(inputs)
         self.scaler.unscale_(self.optimiser)
         if self._pull is not None:

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.false_negatives import Marks, duplicates, soft_targets, word_counts
-from braindecode_clip.clip.grad_cache import CachedForward, chunks
+from braindecode_clip.clip.grad_cache import CachedForward, add_gradients, chunks
+from braindecode_clip.clip.locking import batch_norms_learn
 from braindecode_clip.clip.losses import (
     WordLoss,
     distillation,
@@ -137,7 +138,7 @@ class ContrastiveStep:
             self.scaler.scale(_shared(contrast + extra, share)).backward()
             return contrast.detach()
         gradients, contrast = self._vector_gradients(sides, inputs, share)
-        torch.autograd.backward(sides, gradients)
+        add_gradients(sides, gradients)
         return contrast
 
     def _vector_gradients(
@@ -265,7 +266,7 @@ def _shared(loss: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def _check_towers(model: torch.nn.Module, training: TrainConfig, processes: Processes) -> None:
-    normalises = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    normalises = batch_norms_learn(model)
     what = f"training.memory '{training.memory}'" if training.memory != "none" else ""
     if processes.size > 1:
         what = what or f"{processes.size} processes"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from braindecode_clip.config.base import Section
+from braindecode_clip.config.clip_adapt import AdaptConfig
 from braindecode_clip.config.clip_data import DataConfig
 
 
@@ -258,6 +259,9 @@ class ClipRecipe(Section):
     training: TrainConfig = Field(default_factory=TrainConfig, description="The run.")
     data: DataConfig = Field(
         default_factory=DataConfig, description="Captions, splits, augmentation and order."
+    )
+    adapt: AdaptConfig | None = Field(
+        None, description="Which weights of a pretrained model learn. Null: all, in full."
     )
 
     @model_validator(mode="after")
