@@ -113,8 +113,9 @@ def train(
     cache: Annotated[
         str,
         typer.Option(
-            help="memory: pictures stay decoded at the model's size; none: decoded at every "
-            "visit; auto: memory up to 1 GiB. No number depends on it."
+            help="memory: pictures stay decoded at the model's size, and features of locked "
+            "towers are computed once; none: both at every visit; auto: memory up to 1 GiB each. "
+            "No number depends on it."
         ),
     ] = "auto",
     threads: ThreadsOption = None,
@@ -127,7 +128,7 @@ def train(
     """
     import torch
 
-    from braindecode_clip.cli.clip_pairs import as_pairs
+    from braindecode_clip.cli.clip_pairs import as_pairs, cache_bytes
     from braindecode_clip.clip.distributed import joined
     from braindecode_clip.clip.train import Trainer
     from braindecode_clip.io.atomic import write_json
@@ -172,6 +173,7 @@ def train(
                 processes=processes,
                 n_workers=workers,
                 device=place,
+                keep_bytes=cache_bytes(cache),
             )
             n_weights = sum(p.numel() for p in trainer.model.parameters())
             note(f"{trainer.n_steps} steps, {n_weights / 1e6:.2f} million weights")

@@ -21,6 +21,7 @@ from braindecode_clip.clip.batch_order import (
     kin_order,
     n_batches_for,
 )
+from braindecode_clip.clip.locked_features import KeptFeatures
 from braindecode_clip.clip.pairs import Batch, Pairs, caption_groups, normalised
 from braindecode_clip.clip.picture_store import PictureStore
 from braindecode_clip.clip.tokenizers import WordTokenizer
@@ -32,6 +33,9 @@ from braindecode_clip.seeds import make_rng
 _STEPS_AHEAD = 2
 # Draws of a stand-in for a corrupt picture before the data set counts as unusable.
 _STAND_INS_TRIED = 1000
+
+# Stands for a picture whose features are kept.
+_KEPT = np.empty(0)
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +105,7 @@ class PairBatches:
         if self._data.no_duplicates:
             self._separate()
         self._ahead: dict[int, list[Future]] = {}
+        self._kept = KeptFeatures()
         self._pool = ThreadPoolExecutor(n_workers) if n_workers and self._decodes else None
         if self._pool is not None:
             weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
@@ -141,17 +146,33 @@ class PairBatches:
         wording = rng.integers(self.pairs.counts[rows])
         if self._decodes:
             images, rows, wording = self._decoded(step, rows, wording)
+        elif self._kept.images is not None:
+            images = self._kept.images[rows]
         else:
             images = self.pairs.images[rows]
         if self._shift:
             images = shifted(images, self._shift, rng)
         at = self._starts[rows] + wording
+        is_feature = isinstance(images, torch.Tensor)
         return Batch(
-            pixels=normalised(images, self._mean, self._std),
+            pixels=images if is_feature else normalised(images, self._mean, self._std),
             tokens=torch.from_numpy(self._tokens[at]),
             groups=torch.from_numpy(self._caption_groups[at]),
             rows=rows,
+            texts=None if self._kept.texts is None else self._kept.texts[at],
         )
+
+    def keep(self, features: KeptFeatures) -> None:
+        """Give features of locked towers in place of pixels, and beside tokens, from now on."""
+        self._kept = features
+        if features.images is not None and self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Tokens of all wordings (n_wordings, context_length) int64."""
+        return self._tokens
 
     def _rows(self, step: int) -> np.ndarray:
         epoch, position = divmod(step, self.steps_per_epoch)
@@ -203,7 +224,7 @@ class PairBatches:
 
     def _decoded(
         self, step: int, rows: np.ndarray, wording: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray | torch.Tensor, np.ndarray, np.ndarray]:
         """Return the pixels of a step, and its rows and wordings with stand-ins put in."""
         epoch = step // self.steps_per_epoch
         if self._pool is None:
@@ -218,6 +239,8 @@ class PairBatches:
                 if own is None:
                     found = self._stand_in(step, place, rows)
                     rows[place], wording[place], pixels[place] = found
+        if self._kept.images is not None:
+            return self._kept.images[rows], rows, wording
         return np.stack(pixels), rows, wording
 
     def _look_ahead(self, step: int) -> None:
@@ -234,6 +257,8 @@ class PairBatches:
 
     def _pixels(self, epoch: int, row: int) -> np.ndarray | None:
         """Return one picture (side, side, 3) uint8 as this epoch shows it; None if corrupt."""
+        if self._kept.images is not None:
+            return None if self._kept.is_corrupt[row] else _KEPT
         images, scale = self.pairs.images, self._data.crop_scale
         if scale is None:
             return images.prepared(row)

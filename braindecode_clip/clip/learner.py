@@ -8,8 +8,11 @@ from pathlib import Path
 import torch
 
 from braindecode_clip.clip.adapting import adapted
+from braindecode_clip.clip.data import PairBatches
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.ema import MeanModel, PullToStart
+from braindecode_clip.clip.locked_features import KeptFeatures, can_be_kept, kept_features
+from braindecode_clip.clip.locking import TOWERS
 from braindecode_clip.clip.losses import WordLoss
 from braindecode_clip.clip.models import build_model, load_teacher, start_from
 from braindecode_clip.clip.optim import make_optimiser, set_rate
@@ -134,6 +137,24 @@ class Learner:
         if self._mean is not None:
             self._mean.update(step + 1)
         return values
+
+    def kept_features(self, batches: PairBatches, budget_bytes: float) -> KeptFeatures:
+        """Compute what locked towers would give at every visit, as far as it fits."""
+        towers = tuple(t for t in TOWERS if can_be_kept(self.model, t, self.recipe))
+        if not towers or budget_bytes <= 0 or self.gradients.teacher is not None:
+            # A teacher reads the pictures themselves.
+            return KeptFeatures()
+        self.model.train()
+        self.locked.rest()
+        return kept_features(
+            self.model,
+            batches.pairs,
+            batches.tokens,
+            recipe=self.recipe,
+            towers=towers,
+            budget_bytes=budget_bytes,
+            dtype=self.gradients.dtype,
+        )
 
     def can_go_on(self, loss: float, norm: float) -> bool:
         """Tell whether a step with these numbers does no harm."""

@@ -10,13 +10,12 @@ called: ``nn.MultiheadAttention``, which open_clip's towers are made of, never c
 ``out_proj``, and an adapter around that module would learn nothing. Its ``in_proj_weight`` holds
 queries, keys and values; each third has a change of its own.
 
-Export puts the changed weights in the place of the old ones (:func:`merged`), so that what is
+Export puts the changed weights in the place of the old ones (:func:`merged_state`), so that what is
 written is a plain model.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import re
 
@@ -123,21 +122,19 @@ def add_lora(model: nn.Module, adapt: AdaptConfig, *, seed: int) -> None:
     problems.raise_if_any(ConfigError)
 
 
-def has_lora(model: nn.Module) -> bool:
-    """Tell whether weights of a model are changed by :class:`LowRank`."""
-    return any(isinstance(module, LowRank) for module in model.modules())
-
-
-def merged(model: nn.Module) -> nn.Module:
-    """Return the model with its changes put into the weights; itself where there are none."""
-    if not has_lora(model):
-        return model
-    plain = copy.deepcopy(model)
-    for module in plain.modules():
-        if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-    return plain
+def merged_state(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the state of a plain model, with the low-rank changes put into the weights."""
+    state = dict(model.state_dict())
+    for owner, module in model.named_modules():
+        if not parametrize.is_parametrized(module):
+            continue
+        # torch's own removal would take the changes from copies of the model too, such as the
+        # running mean: they share the class that it changes.
+        for key, parts in module.parametrizations.items():
+            for name in parts.state_dict():
+                del state[f"{owner}.parametrizations.{key}.{name}"]
+            state[f"{owner}.{key}"] = getattr(module, key).detach()
+    return state
 
 
 def _change_tower(

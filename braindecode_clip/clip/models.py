@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 
 from braindecode_clip.checks import Problems
 from braindecode_clip.clip.checkpoints import replacing
-from braindecode_clip.clip.lora import merged
+from braindecode_clip.clip.lora import merged_state
 from braindecode_clip.clip.tokenizers import VOCABULARY_FILE, WordTokenizer, read_vocabulary
 from braindecode_clip.clip.torchvision_compat import import_open_clip
 from braindecode_clip.config.clip import ClipRecipe
@@ -140,8 +140,7 @@ def save_model(
     """Write weights, config and vocabulary, each beside and then moved into place."""
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
-    state = merged(model).state_dict()
-    weights = {name: value.contiguous() for name, value in state.items()}
+    weights = {name: value.contiguous() for name, value in merged_state(model).items()}
     with replacing(target / WEIGHTS_FILE) as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
     texts = {

@@ -11,6 +11,7 @@ from torch.nn import functional
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.false_negatives import Marks, duplicates, soft_targets, word_counts
 from braindecode_clip.clip.grad_cache import CachedForward, add_gradients, chunks
+from braindecode_clip.clip.locked_features import image_vectors, text_vectors
 from braindecode_clip.clip.locking import batch_norms_learn
 from braindecode_clip.clip.losses import (
     WordLoss,
@@ -40,21 +41,34 @@ class StepInput:
     tokens : Tensor (n, context_length) int64
     equal : tuple of Tensor (n,) int64
         Numbers that pairs of one meaning share; see :class:`Marks`.
+    texts : Tensor (n, d), optional
+        Features of a locked text tower, which tokens need not go through then; those of a
+        locked image tower (n, d) stand in the place of the pixels.
     """
 
     pixels: torch.Tensor
     tokens: torch.Tensor
     equal: tuple[torch.Tensor, ...]
+    texts: torch.Tensor | None = None
+
+    @property
+    def sides(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What goes into the two towers."""
+        return self.pixels, self.tokens if self.texts is None else self.texts
 
     def to(self, device: torch.device) -> StepInput:
         """Return the pairs on a device."""
         equal = tuple(numbers.to(device) for numbers in self.equal)
-        return StepInput(self.pixels.to(device), self.tokens.to(device), equal)
+        texts = None if self.texts is None else self.texts.to(device)
+        return StepInput(self.pixels.to(device), self.tokens.to(device), equal, texts)
 
     def rows(self, part: slice) -> StepInput:
         """Return some of the pairs."""
         return StepInput(
-            self.pixels[part], self.tokens[part], tuple(numbers[part] for numbers in self.equal)
+            self.pixels[part],
+            self.tokens[part],
+            tuple(numbers[part] for numbers in self.equal),
+            None if self.texts is None else self.texts[part],
         )
 
 
@@ -126,13 +140,13 @@ class ContrastiveStep:
         if self.training.memory == "gradcache":
             cache = CachedForward(
                 self.encode,
-                (inputs.pixels, inputs.tokens),
+                inputs.sides,
                 chunk_size=self.training.chunk_size,
             )
             gradients, contrast = self._vector_gradients(Sides(*cache.outputs), inputs, share)
             cache.backward(gradients)
             return contrast
-        sides = self.encode(inputs.pixels, inputs.tokens)
+        sides = self.encode(*inputs.sides)
         if self.processes.size == 1:
             contrast, extra = self.losses(sides, sides, inputs)
             self.scaler.scale(_shared(contrast + extra, share)).backward()
@@ -250,10 +264,10 @@ def _encoded(
     model: torch.nn.Module, pixels: torch.Tensor, tokens: torch.Tensor, dtype: torch.dtype
 ) -> Sides:
     if dtype == torch.float32:
-        return Sides(model.encode_image(pixels), model.encode_text(tokens, normalize=True))
+        return Sides(image_vectors(model, pixels), text_vectors(model, tokens))
     with torch.autocast(pixels.device.type, dtype=dtype):
-        images = model.encode_image(pixels)
-        texts = model.encode_text(tokens, normalize=True)
+        images = image_vectors(model, pixels)
+        texts = text_vectors(model, tokens)
     return Sides(images.float(), texts.float())
 
 

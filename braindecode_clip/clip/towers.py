@@ -62,7 +62,7 @@ class PlainConvNet(nn.Module):
         n_modules = len(self.features) // len(STAGES)
         stages = [
             (
-                r"^features\.("
+                r"^features\.(?:"
                 + "|".join(str(stage * n_modules + k) for k in range(n_modules))
                 + r")\.",
                 (stage,),
