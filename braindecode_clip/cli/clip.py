@@ -22,6 +22,7 @@ from braindecode_clip.cli.clip_options import (
     TeacherOption,
     ThreadsOption,
 )
+from braindecode_clip.cli.clip_wise_ft import wise_ft
 from braindecode_clip.cli.common import options_help, read_options
 from braindecode_clip.config.clip import (
     ClipRecipe,
@@ -67,6 +68,8 @@ app.command()(data)
 
 
 app.command("lr-range")(lr_range)
+
+app.command("wise-ft")(wise_ft)
 
 
 @app.command(epilog=_RECIPE_HELP)
