@@ -132,13 +132,14 @@ def train(
     import torch
 
     from braindecode_clip.cli.clip_pairs import as_pairs, cache_bytes
+    from braindecode_clip.clip.blueprint import settled
     from braindecode_clip.clip.distributed import joined
     from braindecode_clip.clip.train import Trainer
     from braindecode_clip.io.atomic import write_json
     from braindecode_clip.logs import LOGGER_NAME, get_logger, milestone
 
     logger = get_logger(__name__)
-    config = read_options(recipe, ClipRecipe, flag="--recipe")
+    config = settled(read_options(recipe, ClipRecipe, flag="--recipe"), initial)
     if cache not in ("auto", "memory", "none"):
         raise ConfigError(f"--cache '{cache}' is unknown. Use auto, memory or none.")
     if threads is not None:
@@ -261,12 +262,12 @@ def _sources(
 
 def _data_record(trainer: Trainer, sources: Sequence[PairSource]) -> dict[str, Any]:
     """What the model was trained on, and what was cut, left out or corrupt."""
+    from braindecode_clip.clip.data_report import describe_reading
     from braindecode_clip.clip.picture_store import PictureStore
 
     tokenizer, record = trainer.tokenizer, {}
     pairs = (trainer.batches.pairs, trainer.validation)
     for name, source, own in zip(("training", "validation"), sources, pairs, strict=True):
-        lengths = [tokenizer.length(caption) for caption in own.wordings]
         is_store = isinstance(own.images, PictureStore)
         record[name] = {
             # The name alone: models are handed on, and paths say where their maker works.
@@ -274,7 +275,7 @@ def _data_record(trainer: Trainer, sources: Sequence[PairSource]) -> dict[str, A
             "kind": source.kind,
             "n_pictures": len(own),
             "n_captions": len(own.wordings),
-            "n_captions_truncated": sum(n > tokenizer.context_length for n in lengths),
+            **describe_reading(tokenizer, own.wordings),
             "n_corrupt": len(own.images.corrupt) if is_store else 0,
             "corrupt": own.images.listed() if is_store else [],
             "notes": list(source.notes),

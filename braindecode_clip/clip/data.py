@@ -24,7 +24,7 @@ from braindecode_clip.clip.batch_order import (
 from braindecode_clip.clip.locked_features import KeptFeatures
 from braindecode_clip.clip.pairs import Batch, Pairs, caption_groups, normalised
 from braindecode_clip.clip.picture_store import PictureStore
-from braindecode_clip.clip.tokenizers import WordTokenizer
+from braindecode_clip.clip.tokenizers import Tokenizer
 from braindecode_clip.config.clip_data import DataConfig
 from braindecode_clip.errors import DataError
 from braindecode_clip.seeds import make_rng
@@ -55,8 +55,10 @@ class PairBatches:
     ----------
     pairs : Pairs
         At least one batch of them.
-    tokenizer : WordTokenizer
+    tokenizer : Tokenizer
         Reads the captions, once, at the start.
+    teacher_tokenizer : Tokenizer, optional
+        Reads them for a teacher as well.
     batch_size, seed, max_shift_px, kin_size : int
         See :class:`braindecode_clip.config.clip.TrainConfig`.
     mean, std : sequence of 3 floats
@@ -78,7 +80,7 @@ class PairBatches:
     def __init__(
         self,
         pairs: Pairs,
-        tokenizer: WordTokenizer,
+        tokenizer: Tokenizer,
         *,
         batch_size: int,
         seed: int,
@@ -89,12 +91,16 @@ class PairBatches:
         data: DataConfig | None = None,
         interpolation: str = "bicubic",
         n_workers: int = 0,
+        teacher_tokenizer: Tokenizer | None = None,
     ) -> None:
         self._data = DataConfig() if data is None else data
         _check(pairs, self._data, batch_size=batch_size, kin_size=kin_size)
         self.pairs = pairs
         self._kin_size = kin_size
         self._tokens = tokenizer(pairs.wordings)
+        self._teacher_tokens = None
+        if teacher_tokenizer is not None:
+            self._teacher_tokens = torch.from_numpy(teacher_tokenizer(pairs.wordings))
         self._caption_groups = caption_groups(pairs.wordings)
         self._starts = np.concatenate([[0], np.cumsum(pairs.counts)[:-1]])
         self._batch_size, self._seed, self._shift = batch_size, seed, max_shift_px
@@ -159,6 +165,7 @@ class PairBatches:
             tokens=torch.from_numpy(self._tokens[at]),
             groups=torch.from_numpy(self._caption_groups[at]),
             rows=rows,
+            teacher_tokens=None if self._teacher_tokens is None else self._teacher_tokens[at],
             texts=None if self._kept.texts is None else self._kept.texts[at],
         )
 

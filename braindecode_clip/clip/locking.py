@@ -27,6 +27,7 @@ from typing import Literal, NamedTuple
 from torch import nn
 
 from braindecode_clip.checks import Problems
+from braindecode_clip.clip.batch_norm import freeze_batch_norm
 from braindecode_clip.clip.torchvision_compat import import_open_clip
 from braindecode_clip.config.clip_adapt import AdaptConfig
 from braindecode_clip.errors import ConfigError
@@ -169,11 +170,13 @@ class LockedParts:
     Parameters
     ----------
     model : Module
-        After :func:`lock_towers`, and after LoRA.
+        After :func:`lock_towers`, and after LoRA. Its locked batch normalisations are frozen.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._rest = _locked_modules(model)
+        for part in self._rest:
+            freeze_batch_norm(part)
         self._learn: list[nn.Module] = []
         for tower in TOWERS:
             whole = model.visual if tower == "image" else getattr(model, "text", None)
@@ -199,13 +202,6 @@ def is_trunk_locked(model: nn.Module, tower: Tower) -> bool:
     return not any(
         model.get_parameter(name).requires_grad for group in groups.trunk for name in group
     )
-
-
-def batch_norms_learn(model: nn.Module) -> bool:
-    """Tell whether a batch normalisation of the model uses the numbers of its batch."""
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-    locked = {id(m) for part in _locked_modules(model) for m in part.modules()}
-    return any(id(norm) not in locked for norm in norms)
 
 
 def _learning_heads(model: nn.Module, tower: Tower) -> list[nn.Module]:

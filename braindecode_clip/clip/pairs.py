@@ -103,6 +103,8 @@ class Batch:
         Equal for equal captions.
     rows : ndarray (n,) int64
         Positions in the data set.
+    teacher_tokens : Tensor (n, context_length) int64, optional
+        The captions as a teacher reads them, where its tokenizer is another.
     texts : Tensor (n, d), optional
         Features of a locked text tower.
     """
@@ -111,6 +113,7 @@ class Batch:
     tokens: torch.Tensor
     groups: torch.Tensor
     rows: np.ndarray
+    teacher_tokens: torch.Tensor | None = None
     texts: torch.Tensor | None = None
 
 

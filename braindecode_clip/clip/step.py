@@ -8,11 +8,11 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
+from braindecode_clip.clip.batch_norm import normalises_over_batch
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.false_negatives import Marks, duplicates, soft_targets, word_counts
 from braindecode_clip.clip.grad_cache import CachedForward, add_gradients, chunks
 from braindecode_clip.clip.locked_features import image_vectors, text_vectors
-from braindecode_clip.clip.locking import batch_norms_learn
 from braindecode_clip.clip.losses import (
     WordLoss,
     distillation,
@@ -41,6 +41,8 @@ class StepInput:
     tokens : Tensor (n, context_length) int64
     equal : tuple of Tensor (n,) int64
         Numbers that pairs of one meaning share; see :class:`Marks`.
+    teacher_tokens : Tensor (n, context_length) int64, optional
+        The captions as the teacher reads them; without, as in ``tokens``.
     texts : Tensor (n, d), optional
         Features of a locked text tower, which tokens need not go through then; those of a
         locked image tower (n, d) stand in the place of the pixels.
@@ -49,6 +51,7 @@ class StepInput:
     pixels: torch.Tensor
     tokens: torch.Tensor
     equal: tuple[torch.Tensor, ...]
+    teacher_tokens: torch.Tensor | None = None
     texts: torch.Tensor | None = None
 
     @property
@@ -59,8 +62,9 @@ class StepInput:
     def to(self, device: torch.device) -> StepInput:
         """Return the pairs on a device."""
         equal = tuple(numbers.to(device) for numbers in self.equal)
+        taught = None if self.teacher_tokens is None else self.teacher_tokens.to(device)
         texts = None if self.texts is None else self.texts.to(device)
-        return StepInput(self.pixels.to(device), self.tokens.to(device), equal, texts)
+        return StepInput(self.pixels.to(device), self.tokens.to(device), equal, taught, texts)
 
     def rows(self, part: slice) -> StepInput:
         """Return some of the pairs."""
@@ -68,6 +72,7 @@ class StepInput:
             self.pixels[part],
             self.tokens[part],
             tuple(numbers[part] for numbers in self.equal),
+            None if self.teacher_tokens is None else self.teacher_tokens[part],
             None if self.texts is None else self.texts[part],
         )
 
@@ -85,7 +90,7 @@ class ContrastiveStep:
     processes : Processes
         Those that share the batch.
     teacher : Module, optional
-        A frozen open_clip model that reads the same pixels and tokens.
+        A frozen open_clip model that reads the same pixels, and its own tokens if it has some.
     dtype : torch.dtype
         What the towers multiply in.
     scaler : torch.amp.GradScaler, optional
@@ -219,9 +224,10 @@ class ContrastiveStep:
         """Return the teacher's vectors of the own pairs, both of unit norm."""
         size = self.training.chunk_size
         parts = chunks(len(inputs.tokens), size if self.training.memory == "gradcache" else 10**9)
+        tokens = inputs.tokens if inputs.teacher_tokens is None else inputs.teacher_tokens
         with torch.no_grad():
             sides = [
-                _encoded(self.teacher, inputs.pixels[part], inputs.tokens[part], self.dtype)
+                _encoded(self.teacher, inputs.pixels[part], tokens[part], self.dtype)
                 for part in parts
             ]
         images, texts = map(torch.cat, zip(*sides, strict=True))
@@ -280,13 +286,13 @@ def _shared(loss: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def _check_towers(model: torch.nn.Module, training: TrainConfig, processes: Processes) -> None:
-    normalises = batch_norms_learn(model)
     what = f"training.memory '{training.memory}'" if training.memory != "none" else ""
     if processes.size > 1:
         what = what or f"{processes.size} processes"
-    if normalises and what:
+    if what and normalises_over_batch(model):
         raise ConfigError(
             f"{what}: the image tower has batch normalisation, whose numbers depend on the whole "
             "batch, so its parts would train another model. Use a tower without (layers: a "
-            "number, for a vision transformer), or one process with memory: none."
+            "number, for a vision transformer), keep its statistics "
+            "(training.freeze_batch_norm), or use one process with memory: none."
         )

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from braindecode_clip.checks import Problems, some
+from braindecode_clip.clip.blueprint import settled
 from braindecode_clip.clip.checkpoints import (
     BEST_FILE,
     STATE_FILE,
@@ -27,19 +28,23 @@ from braindecode_clip.clip.data import Batch, PairBatches, Pairs, normalised
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.export import export_run
 from braindecode_clip.clip.false_negatives import equal_pictures
+from braindecode_clip.clip.initial import Start, load_teacher, read_start
 from braindecode_clip.clip.learner import Learner
 from braindecode_clip.clip.locked_features import Remembered, image_vectors, text_vectors
+from braindecode_clip.clip.model_tokenizers import tokenizer_of
 from braindecode_clip.clip.optim import learning_rate
 from braindecode_clip.clip.picture_store import PictureStore, prepared_rows
 from braindecode_clip.clip.recall import Recall, pooled_recall
 from braindecode_clip.clip.run_state import (
     check_facts,
     check_options,
+    check_tokenizer,
+    record_digest,
     seed_step,
     weights_digest,
 )
 from braindecode_clip.clip.step import StepInput
-from braindecode_clip.clip.tokenizers import WordTokenizer
+from braindecode_clip.clip.tokenizers import Tokenizer
 from braindecode_clip.clip.training_log import (
     LOG_FILE,
     LogRow,
@@ -72,12 +77,13 @@ class Trainer:
         it was made from. On the same machine with the same number of threads the run ends
         with the same bits as one that was never interrupted.
     initial : path, optional
-        Model directory to start from, of the same towers and vocabulary; fresh weights
-        without.
+        Model directory (or name of an embedded model) to start from: its towers, tokenizer
+        and, where the recipe states none, preprocessing. Without, the recipe's towers with
+        fresh or pretrained weights.
     n_workers : int
         Threads that decode pictures ahead; they change no number.
     teacher : path, optional
-        Model directory of the same vocabulary and preprocessing, imitated and asked what is
+        Model directory that takes pictures of the same size, imitated and asked what is
         alike; see ``distill_weight``, ``duplicate_similarity`` and ``false_negatives``.
     processes : Processes, optional
         Those that train together; one alone by default. The first writes.
@@ -110,15 +116,16 @@ class Trainer:
         device: str | torch.device = "cpu",
         keep_bytes: float = 0,
     ) -> None:
-        _check_pairs(recipe, pairs, validation)
         check_options(recipe, initial, teacher)
+        recipe = settled(recipe, initial)
+        _check_pairs(recipe, pairs, validation)
         self.recipe, self.validation = recipe, validation
         self.processes = Processes() if processes is None else processes
         self.state_dir, self.device = Path(state_dir), torch.device(device)
-        self.tokenizer = WordTokenizer.from_captions(
-            pairs.wordings,
-            context_length=recipe.model.text_cfg["context_length"],
-        )
+        start = None if initial is None else read_start(initial)
+        self.tokenizer = tokenizer_for(recipe, pairs, start)
+        check_tokenizer(recipe, self.tokenizer, has_teacher=teacher is not None)
+        guide = None if teacher is None else load_teacher(teacher, recipe, own=self.tokenizer)
         self.batches = PairBatches(
             pairs,
             self.tokenizer,
@@ -131,13 +138,14 @@ class Trainer:
             data=recipe.data,
             interpolation=recipe.preprocess.interpolation,
             n_workers=n_workers,
+            teacher_tokenizer=None if guide is None else guide.tokenizer,
         )
         self.n_steps = recipe.training.epochs * self.batches.steps_per_epoch
         self.learner = Learner(
             recipe,
             self.tokenizer,
-            initial=initial,
-            teacher=teacher,
+            start=start,
+            teacher=None if guide is None else guide.model,
             processes=self.processes,
             device=self.device,
         )
@@ -147,7 +155,9 @@ class Trainer:
             "pairs_sha256": _pairs_digest(pairs),
             "initial": "" if initial is None else str(initial),
             "weights_sha256": weights_digest(self.model),
+            "tokenizer_sha256": record_digest(self.tokenizer.record()),
             "teacher": "" if teacher is None else str(teacher),
+            "teacher_sha256": "" if guide is None else weights_digest(guide.model),
             "n_processes": self.processes.size,
             "n_threads": torch.get_num_threads(),
         }
@@ -259,7 +269,9 @@ class Trainer:
             equal.append(batch.groups)
         if self._equal_pictures is not None:
             equal.append(torch.from_numpy(self._equal_pictures[batch.rows]))
-        whole = StepInput(batch.pixels, batch.tokens, tuple(equal), batch.texts)
+        whole = StepInput(
+            batch.pixels, batch.tokens, tuple(equal), batch.teacher_tokens, batch.texts
+        )
         n = len(batch.rows) // self.processes.size
         own = whole.rows(slice(self.processes.rank * n, (self.processes.rank + 1) * n))
         return own.to(self.device)
@@ -343,7 +355,7 @@ class Trainer:
 def encode_pairs(
     model: torch.nn.Module,
     pairs: Pairs,
-    tokenizer: WordTokenizer,
+    tokenizer: Tokenizer,
     *,
     mean: tuple[float, ...],
     std: tuple[float, ...],
@@ -373,6 +385,28 @@ def encode_pairs(
             texts.append(side.float().cpu().numpy())
     model.train(was_training)
     return np.concatenate(images), np.concatenate(texts)
+
+
+def tokenizer_for(recipe: ClipRecipe, pairs: Pairs, start: Start | None) -> Tokenizer:
+    """Return the tokenizer of a settled recipe, or of the model that training starts from.
+
+    Raises
+    ------
+    ConfigError
+        The recipe asks for another kind than the model has, or for one that does not fit the
+        text tower.
+    DataError
+        The tokenizer's files are not at hand.
+    """
+    if start is None:
+        return tokenizer_of(recipe, lambda: pairs.wordings)
+    kind = recipe.model.tokenizer
+    if kind not in ("auto", start.tokenizer.kind):
+        raise ConfigError(
+            f"recipe '{recipe.name}': model.tokenizer is '{kind}', and {start.folder} has one of "
+            f"the kind '{start.tokenizer.kind}'. Leave it out."
+        )
+    return start.tokenizer
 
 
 def _check_pairs(recipe: ClipRecipe, training: Pairs, validation: Pairs) -> None:
