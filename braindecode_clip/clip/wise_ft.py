@@ -21,14 +21,13 @@ import torch
 from safetensors.torch import save_file
 
 from braindecode_clip.checks import Problems, some
+from braindecode_clip.clip.blueprint import model_folder
 from braindecode_clip.clip.checkpoints import replacing
 from braindecode_clip.clip.encoders import ClipEncoder
-from braindecode_clip.clip.models import (
-    WEIGHTS_FILE,
-    LoadedModel,
-    load_model_directory,
-)
+from braindecode_clip.clip.initial import read_start
+from braindecode_clip.clip.models import CONFIG_FILE, WEIGHTS_FILE
 from braindecode_clip.clip.recall import POOL_SIZE, pooled_recall
+from braindecode_clip.clip.text_towers import TEXT_FOLDER
 from braindecode_clip.clip.zero_shot import class_vectors, zero_shot_accuracy
 from braindecode_clip.errors import DataError
 
@@ -104,17 +103,18 @@ def read_ends(before: str | Path, after: str | Path) -> Ends:
         One is damaged, or they differ in towers, preprocessing, vocabulary or weights' shapes;
         all differences are named.
     """
-    start, end = (load_model_directory(folder, device="cpu") for folder in (before, after))
+    start, end = read_start(before), read_start(after)
+    configs = [json.loads((s.folder / CONFIG_FILE).read_text("utf-8")) for s in (start, end)]
     problems = Problems(
         f"{before} and {after} cannot be mixed (give a model and one that was trained from it)"
     )
     for part, what in (("model_cfg", "towers"), ("preprocess_cfg", "preprocessing")):
-        differing = _differences(start.config[part], end.config[part])
+        differing = _differences(*(config.get(part, {}) for config in configs))
         if differing:
-            problems.add(f"their {what} differ in {some(differing)}.")
-    if not _same_words(start, end):
+            problems.add(f"their {what} differ in {'; '.join(differing)}.")
+    if start.tokenizer.record() != end.tokenizer.record():
         problems.add("their text towers read other words: the vocabularies differ.")
-    states = [loaded.model.state_dict() for loaded in (start, end)]
+    states = [s.model.state_dict() for s in (start, end)]
     shapes = [{name: tuple(v.shape) for name, v in state.items()} for state in states]
     names = [name for name in shapes[0] | shapes[1] if shapes[0].get(name) != shapes[1].get(name)]
     if names:
@@ -267,22 +267,33 @@ def write_mixed(
     folder: str | Path, ends: Ends, alpha: float, *, before: str | Path, after: str | Path
 ) -> None:
     """Write a mixture as a model directory, with the files that ``after`` reads texts with."""
-    target, source = Path(folder), Path(after)
+    target, source = Path(folder), model_folder(after)
     target.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous() for name, value in ends.mixed(alpha).items()}
     with replacing(target / WEIGHTS_FILE) as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
     for path in sorted(source.iterdir()):
-        if (
-            path.is_file()
-            and path.name not in _OF_TRAINING
-            and path.suffix not in (".csv", ".html")
-        ):
+        is_of_training = path.name in _OF_TRAINING or path.suffix in (".csv", ".html", ".png")
+        if path.is_file() and not is_of_training:
             with replacing(target / path.name) as temporary:
                 shutil.copyfile(path, temporary)
+    _copy_text_config(source, target)
     record = {"alpha": alpha, "before": Path(before).name, "after": source.name}
     with replacing(target / RECORD_FILE) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _copy_text_config(source: Path, target: Path) -> None:
+    """Copy what a Hugging Face tower's sizes are read from, and name it where it is now."""
+    if not (source / TEXT_FOLDER).is_dir():
+        return
+    shutil.copytree(source / TEXT_FOLDER, target / TEXT_FOLDER, dirs_exist_ok=True)
+    config = json.loads((target / CONFIG_FILE).read_text("utf-8"))
+    text = config["model_cfg"]["text_cfg"]
+    if _are_folders("hf_model_name", text.get("hf_model_name")):
+        text["hf_model_name"] = str((target / TEXT_FOLDER).resolve())
+        with replacing(target / CONFIG_FILE) as temporary:
+            temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _differences(first: Mapping[str, Any], second: Mapping[str, Any], place: str = "") -> list[str]:
@@ -291,16 +302,11 @@ def _differences(first: Mapping[str, Any], second: Mapping[str, Any], place: str
         a, b = first.get(key), second.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             found += _differences(a, b, f"{place}{key}.")
-        elif a != b:
+        elif a != b and not _are_folders(key, a, b):
             found.append(f"{place}{key} ({a} and {b})")
     return found
 
 
-def _same_words(first: LoadedModel, second: LoadedModel) -> bool:
-    if type(first.tokenize) is not type(second.tokenize):
-        return False
-    if hasattr(first.tokenize, "to_json"):
-        return first.tokenize.to_json() == second.tokenize.to_json()
-    probe = ["a photo of a red cup", "Zwei Hunde, 3 cats; x-ray of the thorax"]
-    ids = [np.asarray(loaded.tokenize(probe)) for loaded in (first, second)]
-    return ids[0].shape == ids[1].shape and bool((ids[0] == ids[1]).all())
+def _are_folders(key: str, *names: Any) -> bool:
+    """Tell whether names of a text tower are folders of this machine, which say nothing."""
+    return key == "hf_model_name" and any(name and Path(name).is_absolute() for name in names)

@@ -50,7 +50,7 @@ def wise_ft_figure(table: pd.DataFrame, *, chosen: float | None = None) -> Figur
                         lw=0,
                     )
                 axes.plot(points["alpha"], 100 * points["value"], **look, markersize=5, label=name)
-                axes.axhline(100 * points["chance"].iloc[0], color=CHANCE, ls="--")
+                axes.axhline(100 * points["chance"].iloc[0], color=CHANCE, ls="--", label="chance")
             if chosen is not None:
                 axes.axvline(chosen, color=MUTED, ls=":", label="chosen")
             finish(axes, _TASKS[task], xlabel="alpha (0: before, 1: after)", ylabel="share (%)")
@@ -72,4 +72,6 @@ def _draw_path(axes: Axes, part: pd.DataFrame, chosen: float | None) -> None:
         axes.plot(
             place["general"], place["domain"], "o", ms=11, mfc="none", mec=MUTED, label="chosen"
         )
-    finish(axes, "Both, by alpha", xlabel="general (%)", ylabel="domain (%)")
+    axes.set_title(f"Both by alpha: {_TASKS[part['task'].iloc[0]].lower()}")
+    axes.set_xlabel("general set (%)")
+    axes.set_ylabel("domain (%)")
