@@ -144,11 +144,12 @@ def _held_out(path: Path, encoder: ClipEncoder) -> HeldOut:
     from braindecode_clip.cli.clip_pairs import whole_pictures
     from braindecode_clip.clip.encoders import open_picture
     from braindecode_clip.clip.wise_ft import HeldOut
+    from braindecode_clip.io.pair_source import spaced
     from braindecode_clip.io.pairs import read_pairs
 
     source = read_pairs(path)
     captions = [own[0] if own else "" for own in source.captions]
-    labels = [_spaced(label) for label in source.labels or [""] * len(source)]
+    labels = [spaced(label) for label in source.labels or [""] * len(source)]
     if len({*captions} - {""}) < 2 and len({*labels} - {""}) < 2:
         raise DataError(
             f"{path}: fewer than two distinct captions and fewer than two labels; nothing can be "
@@ -156,10 +157,6 @@ def _held_out(path: Path, encoder: ClipEncoder) -> HeldOut:
         )
     pictures = [open_picture(picture) for picture in whole_pictures(source)]
     return HeldOut([encoder.prepare_image(picture) for picture in pictures], captions, labels)
-
-
-def _spaced(label: str) -> str:
-    return " ".join(label.replace("_", " ").split())
 
 
 def _rows(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

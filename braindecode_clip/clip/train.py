@@ -269,6 +269,10 @@ class Trainer:
             equal.append(batch.groups)
         if self._equal_pictures is not None:
             equal.append(torch.from_numpy(self._equal_pictures[batch.rows]))
+        if "label" in self.recipe.training.false_negatives_by:
+            labels = self.batches.pairs.labels[batch.rows]
+            # Pictures without a label share none.
+            equal.append(torch.from_numpy(np.where(labels < 0, -1 - batch.rows, labels)))
         whole = StepInput(
             batch.pixels, batch.tokens, tuple(equal), batch.teacher_tokens, batch.texts
         )
@@ -412,6 +416,11 @@ def tokenizer_for(recipe: ClipRecipe, pairs: Pairs, start: Start | None) -> Toke
 def _check_pairs(recipe: ClipRecipe, training: Pairs, validation: Pairs) -> None:
     side = recipe.model.vision_cfg["image_size"]
     problems = Problems("pairs")
+    if "label" in recipe.training.false_negatives_by and training.labels is None:
+        problems.add(
+            "training.false_negatives_by names 'label', and the pairs have no labels. Give a "
+            "column 'label', 'label' in each shard's JSON, or one subfolder for each label."
+        )
     for name, pairs in (("training", training), ("validation", validation)):
         height, width = pairs.shape_px
         if (height, width) != (side, side):

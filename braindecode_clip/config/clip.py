@@ -187,10 +187,11 @@ class TrainConfig(Section):
         "others; mask: no answers at all; soft: right answers to the degree that their captions "
         "are alike.",
     )
-    false_negatives_by: tuple[Literal["caption", "picture"], ...] = Field(
+    false_negatives_by: tuple[Literal["caption", "picture", "label"], ...] = Field(
         ("caption",),
         min_length=1,
-        description="What makes two pairs mean the same: an equal caption, an equal picture.",
+        description="What makes two pairs mean the same: an equal caption, an equal picture, an "
+        "equal label (of any wording of data.templates).",
     )
     duplicate_similarity: float | None = Field(
         None,
