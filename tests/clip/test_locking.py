@@ -8,10 +8,14 @@ import logging
 import numpy as np
 import pytest
 import torch
+import yaml
 from clip_reference import gradients, make_inputs, make_tokenizer
+from pair_files import write_table
 from PIL import Image
-from small_towers import LITE, PLAIN, RESNET, VIT, make_clip, make_hugging_face_tower
+from safetensors.torch import load_file
+from small_towers import LITE, PLAIN, RESNET, TINY, VIT, make_clip, make_hugging_face_tower
 
+from braindecode_clip.cli.main import main
 from braindecode_clip.clip.adapting import adapted
 from braindecode_clip.clip.data import Pairs
 from braindecode_clip.clip.locking import TOWERS, LockedParts, lock_towers, tower_groups
@@ -136,13 +140,30 @@ def test_locks_that_make_no_sense_are_refused():
             AdaptConfig.model_validate(options)
 
 
+def test_a_tower_that_stays_as_it_was_drawn_is_warned_of(vit_recipe, caplog):
+    for adapt, towers in (
+        ({"image_tower": "lock"}, ["image"]),
+        ({"text_tower": "lock", "lora": {"rank": 2, "towers": ["image"]}}, ["image", "text"]),
+    ):
+        recipe = with_adapt(vit_recipe, adapt=adapt)
+        for has_start in (False, True):
+            caplog.clear()
+            adapted(build_model(recipe, make_tokenizer()), recipe, has_start=has_start)
+            found = [r.args[0] for r in caplog.records if "drawn at random" in r.message]
+            assert found == ([] if has_start else towers)
+    named = recipe.model.model_copy(update={"image_weights": "file.pt", "text_cfg": {}})
+    caplog.clear()
+    adapted(build_model(recipe, make_tokenizer()), recipe.model_copy(update={"model": named}))
+    assert [r.args[0] for r in caplog.records if "drawn at random" in r.message] == ["text"]
+
+
 def test_nothing_left_to_learn_is_refused(vit_recipe):
     recipe = with_adapt(vit_recipe, adapt={"image_tower": "lock", "text_tower": "lock"})
     with pytest.raises(ConfigError, match="nothing is left to learn"):
         adapted(build_model(recipe, make_tokenizer()), recipe)
 
 
-@pytest.mark.parametrize("vision", [RESNET, LITE, PLAIN], ids=["resnet", "lite", "plain"])
+@pytest.mark.parametrize("vision", [RESNET, TINY, PLAIN], ids=["resnet", "tiny", "plain"])
 def test_locked_weights_and_batch_statistics_stay_and_the_others_move(
     tiny_recipe, make_pairs, tmp_path, vision
 ):
@@ -220,7 +241,7 @@ KEPT = {
     "vit": (VIT, {"image_tower": "lock", "image_unlocked_groups": 1}, {}),
     "vit-dropping": ({**VIT, "patch_dropout": 0.5}, {"image_tower": "lock"}, {}),
     "resnet": (RESNET, {"image_tower": "lock"}, {}),
-    "lite": (LITE, {"image_tower": "lock"}, {}),
+    "timm, its head drops": ({**TINY, "timm_drop": 0.3}, {"image_tower": "lock"}, {}),
     "plain": (PLAIN, {"image_tower": "lock", "image_unlocked_groups": 1}, {"ema_decay": 0.5}),
     "text": (VIT, {"text_tower": "lock", "text_unlocked_layers": 1}, {}),
     "both": (
@@ -262,7 +283,7 @@ def test_kept_features_change_no_bit(tiny_recipe, make_pairs, tmp_path, caplog, 
         kept = start("kept", keep_bytes=1e8)
     n_kept = sum("kept features" in r.message for r in caplog.records)
     assert n_kept == (2 if case == "both" else 1)
-    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert "last bits" not in caplog.text
     image_batch = kept.batches[0].pixels
     assert (image_batch.ndim == 2) is (adapt.get("image_tower") == "lock")
     assert (kept.batches[0].texts is not None) is (adapt.get("text_tower") == "lock")
@@ -364,3 +385,23 @@ def test_corrupt_pictures_are_replaced_as_without_kept_features(tiny_recipe, mak
     np.testing.assert_array_equal(found[0][0], found[1][0])
     assert len(set(found[0][0].tolist())) <= 24
     assert all(torch.equal(a, found[1][1][name]) for name, a in found[0][1].items())
+
+
+def test_cache_says_whether_features_are_kept(tiny_recipe, tmp_path, capsys):
+    pairs = write_table(tmp_path / "pairs", 24)
+    recipe = with_adapt(
+        tiny_recipe,
+        vision=TINY,
+        adapt={"image_tower": "lock"},
+        training={"max_shift_px": 0, "epochs": 1, "validate_every": 2},
+        data={"split": {"by": "group", "validation": 0.3}},
+    )
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")), "utf-8")
+    states = []
+    for cache in ("none", "auto"):
+        command = ["clip", "train", "--recipe", tmp_path / "r.yaml", "--pairs", pairs]
+        command += ["--out", tmp_path / cache, "--cache", cache, "--threads", 1]
+        assert main([str(word) for word in command]) == 0
+        assert ("kept features" in capsys.readouterr().err) is (cache == "auto")
+        states.append(load_file(tmp_path / cache / "open_clip_model.safetensors"))
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
