@@ -18,6 +18,7 @@ from small_towers import LITE, PLAIN, RESNET, TINY, VIT, make_clip, make_hugging
 from braindecode_clip.cli.main import main
 from braindecode_clip.clip.adapting import adapted
 from braindecode_clip.clip.data import Pairs
+from braindecode_clip.clip.locked_features import image_vectors, text_vectors, trunk_features
 from braindecode_clip.clip.locking import TOWERS, LockedParts, lock_towers, tower_groups
 from braindecode_clip.clip.losses import WordLoss
 from braindecode_clip.clip.models import build_model
@@ -303,6 +304,33 @@ def test_kept_features_change_no_bit(tiny_recipe, make_pairs, tmp_path, caplog, 
     ):
         assert torch.equal(a, b), name
     assert log_rows(tmp_path / "whole") == log_rows(tmp_path / "kept")
+
+
+@pytest.mark.parametrize("custom", [False, True, "hugging face", "no projection"])
+def test_a_tower_is_its_trunk_and_then_its_projection(custom):
+    torch.manual_seed(0)
+    model = make_clip({**TINY} if custom else VIT, custom=bool(custom)).eval()
+    if custom == "hugging face":
+        model.text = make_hugging_face_tower().eval()
+    if custom == "no projection":
+        model.text.text_projection = None
+    names = [name for name, _ in model.named_parameters()]
+    # Attention whose weights do not learn takes another way, with other last bits.
+    for tower in TOWERS:
+        for name in [n for group in tower_groups(model, tower).trunk for n in group]:
+            model.get_parameter(name).requires_grad_(False)
+    inputs = {"image": torch.randn(3, 3, 32, 32), "text": torch.randint(1, 30, (3, 7))}
+    widths = {"image": model.visual.trunk.num_features if custom else 32, "text": 16}
+    for tower, vectors in (("image", image_vectors), ("text", text_vectors)):
+        features = trunk_features(model, tower, inputs[tower])
+        assert not features.requires_grad
+        assert features.shape == (3, widths[tower])
+        assert torch.equal(vectors(model, features), vectors(model, inputs[tower]))
+    # Projections are back in their places, and learn.
+    assert [name for name, _ in model.named_parameters()] == names
+    image_vectors(model, features.new_ones(3, widths["image"])).sum().backward()
+    (name,) = tower_groups(model, "image").projection
+    assert model.get_parameter(name).grad.abs().max() > 0
 
 
 def test_kept_features_spare_the_trunk(tiny_recipe, make_pairs, tmp_path):
