@@ -333,7 +333,14 @@ def test_a_tower_is_its_trunk_and_then_its_projection(custom):
     assert model.get_parameter(name).grad.abs().max() > 0
 
 
-def test_kept_features_spare_the_trunk(tiny_recipe, make_pairs, tmp_path):
+def test_kept_features_spare_the_trunk(tiny_recipe, make_pairs, tmp_path, monkeypatch):
+    sizes = []
+
+    def recorded(model, tower, inputs):
+        sizes.append(len(inputs))
+        return trunk_features(model, tower, inputs)
+
+    monkeypatch.setattr("braindecode_clip.clip.locked_features.trunk_features", recorded)
     adapt = {"image_tower": "lock", "image_unlocked_groups": 1}
     training = {"max_shift_px": 0, "validate_every": 2, "epochs": 2}
     recipe = with_adapt(tiny_recipe, vision=VIT, adapt=adapt, training=training)
@@ -346,6 +353,9 @@ def test_kept_features_spare_the_trunk(tiny_recipe, make_pairs, tmp_path):
             state_dir=tmp_path / f"run-{room:.0f}",
             keep_bytes=room,
         )
+        # 26 pictures and the probe in reverse order, all in the shape of a step's batch: another
+        # one may give other last bits.
+        assert sizes == ([8] * 5 if room else [])
         counts = seen[room] = []
         trainer.model.visual.conv1.register_forward_hook(
             lambda _, inputs, __, counts=counts: counts.append(len(inputs[0]))
