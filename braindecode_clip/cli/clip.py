@@ -24,6 +24,7 @@ from braindecode_clip.cli.clip_options import (
     TeacherOption,
     ThreadsOption,
 )
+from braindecode_clip.cli.clip_wise_ft import wise_ft
 from braindecode_clip.cli.common import options_help, read_options
 from braindecode_clip.config.clip import (
     ClipRecipe,
@@ -32,6 +33,7 @@ from braindecode_clip.config.clip import (
     PreprocessConfig,
     TrainConfig,
 )
+from braindecode_clip.config.clip_adapt import AdaptConfig, LoraConfig
 from braindecode_clip.config.clip_data import DataConfig, SplitConfig
 from braindecode_clip.errors import ConfigError
 
@@ -59,12 +61,16 @@ _RECIPE_HELP = options_help(
     TrainConfig,
     DataConfig,
     SplitConfig,
+    AdaptConfig,
+    LoraConfig,
 )
 
 app.command()(data)
 
 
 app.command("lr-range")(lr_range)
+
+app.command("wise-ft")(wise_ft)
 
 
 app.command()(evaluate)
@@ -117,8 +123,9 @@ def train(
     cache: Annotated[
         str,
         typer.Option(
-            help="memory: pictures stay decoded at the model's size; none: decoded at every "
-            "visit; auto: memory up to 1 GiB. No number depends on it."
+            help="memory: pictures stay decoded at the model's size, and features of locked "
+            "towers are computed once; none: both at every visit; auto: memory up to 1 GiB each. "
+            "No number depends on it."
         ),
     ] = "auto",
     threads: ThreadsOption = None,
@@ -131,7 +138,7 @@ def train(
     """
     import torch
 
-    from braindecode_clip.cli.clip_pairs import as_pairs
+    from braindecode_clip.cli.clip_pairs import as_pairs, cache_bytes
     from braindecode_clip.clip.blueprint import settled
     from braindecode_clip.clip.distributed import joined
     from braindecode_clip.clip.train import Trainer
@@ -177,6 +184,7 @@ def train(
                 processes=processes,
                 n_workers=workers,
                 device=place,
+                keep_bytes=cache_bytes(cache),
             )
             n_weights = sum(p.numel() for p in trainer.model.parameters())
             note(f"{trainer.n_steps} steps, {n_weights / 1e6:.2f} million weights")

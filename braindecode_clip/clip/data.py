@@ -22,6 +22,7 @@ from braindecode_clip.clip.batch_order import (
     n_batches_for,
 )
 from braindecode_clip.clip.distributed import Processes
+from braindecode_clip.clip.locked_features import KeptFeatures
 from braindecode_clip.clip.pairs import Batch, Pairs, caption_groups, normalised
 from braindecode_clip.clip.picture_store import PictureStore
 from braindecode_clip.clip.tokenizers import Tokenizer
@@ -33,6 +34,9 @@ from braindecode_clip.seeds import make_rng
 _STEPS_AHEAD = 2
 # Draws of a stand-in for a corrupt picture before the data set counts as unusable.
 _STAND_INS_TRIED = 1000
+
+# Stands for a picture whose features are kept.
+_KEPT = np.empty(0)
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +119,7 @@ class PairBatches:
         if self._data.no_duplicates:
             self._separate()
         self._ahead: dict[int, list[Future]] = {}
+        self._kept = KeptFeatures()
         self._pool = ThreadPoolExecutor(n_workers) if n_workers and self._decodes else None
         if self._pool is not None:
             weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
@@ -157,19 +162,35 @@ class PairBatches:
         own = self._own
         if self._decodes:
             images, rows, wording = self._decoded(step, rows, wording)
+        elif self._kept.images is not None:
+            images = self._kept.images[rows[own]]
         else:
             images = self.pairs.images[rows[own]]
         if self._shift:
             images = shifted(images, drawn_shifts(len(rows), self._shift, rng)[:, own])
         rows = rows[own]
         at = self._starts[rows] + wording[own]
+        is_feature = isinstance(images, torch.Tensor)
         return Batch(
-            pixels=normalised(images, self._mean, self._std),
+            pixels=images if is_feature else normalised(images, self._mean, self._std),
             tokens=torch.from_numpy(self._tokens[at]),
             groups=torch.from_numpy(self._caption_groups[at]),
             rows=rows,
             teacher_tokens=None if self._teacher_tokens is None else self._teacher_tokens[at],
+            texts=None if self._kept.texts is None else self._kept.texts[at],
         )
+
+    def keep(self, features: KeptFeatures) -> None:
+        """Give features of locked towers in place of pixels, and beside tokens, from now on."""
+        self._kept = features
+        if features.images is not None and self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Tokens of all wordings (n_wordings, context_length) int64."""
+        return self._tokens
 
     def _rows(self, step: int) -> np.ndarray:
         epoch, position = divmod(step, self.steps_per_epoch)
@@ -221,7 +242,7 @@ class PairBatches:
 
     def _decoded(
         self, step: int, rows: np.ndarray, wording: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray | torch.Tensor, np.ndarray, np.ndarray]:
         """Return the own pixels of a step, and all its rows and wordings with stand-ins put in."""
         if self._pool is None:
             pixels = self._all_pixels(step, rows[self._own])
@@ -239,6 +260,8 @@ class PairBatches:
                     found = self._stand_in(step, place, rows)
                     rows[place], wording[place], pixels[place] = found
             pixels = pixels[self._own]
+        if self._kept.images is not None:
+            return self._kept.images[rows[self._own]], rows, wording
         return np.stack(pixels), rows, wording
 
     def _all_pixels(self, step: int, rows: np.ndarray) -> list[np.ndarray | None]:
@@ -259,6 +282,8 @@ class PairBatches:
 
     def _pixels(self, epoch: int, row: int) -> np.ndarray | None:
         """Return one picture (side, side, 3) uint8 as this epoch shows it; None if corrupt."""
+        if self._kept.images is not None:
+            return None if self._kept.is_corrupt[row] else _KEPT
         images, scale = self.pairs.images, self._data.crop_scale
         if scale is None:
             return images.prepared(row)

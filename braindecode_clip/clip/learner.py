@@ -6,11 +6,15 @@ import math
 
 import torch
 
+from braindecode_clip.clip.adapting import adapted
 from braindecode_clip.clip.batch_norm import freeze_batch_norm, train_mode
 from braindecode_clip.clip.coca import has_decoder
+from braindecode_clip.clip.data import PairBatches
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.ema import MeanModel, PullToStart
 from braindecode_clip.clip.initial import Start, give_weights
+from braindecode_clip.clip.locked_features import KeptFeatures, can_be_kept, kept_features
+from braindecode_clip.clip.locking import TOWERS
 from braindecode_clip.clip.losses import WordLoss
 from braindecode_clip.clip.models import build_model
 from braindecode_clip.clip.optim import make_optimiser, set_rate
@@ -65,6 +69,7 @@ class Learner:
         give_weights(self.model, recipe, start)
         if training.freeze_batch_norm:
             freeze_batch_norm(self.model)
+        self.locked = adapted(self.model, recipe, has_start=start is not None)
         self.model.visual.to(memory_format=torch.channels_last)
         self.words = _word_loss(recipe, tokenizer).to(device)
         self.optimiser = make_optimiser(self.model, self.words, config=recipe.optimiser)
@@ -117,6 +122,7 @@ class Learner:
         """
         set_rate(self.optimiser, rate)
         train_mode(self.model)
+        self.locked.rest()
         loss = self.gradients.backward(inputs)
         self.scaler.unscale_(self.optimiser)
         if self._pull is not None:
@@ -135,6 +141,24 @@ class Learner:
         if self._mean is not None:
             self._mean.update(step + 1)
         return values
+
+    def kept_features(self, batches: PairBatches, budget_bytes: float) -> KeptFeatures:
+        """Compute what locked towers would give at every visit, as far as it fits."""
+        towers = tuple(t for t in TOWERS if can_be_kept(self.model, t, self.recipe))
+        if not towers or budget_bytes <= 0 or self.gradients.teacher is not None:
+            # A teacher reads the pictures themselves.
+            return KeptFeatures()
+        train_mode(self.model)
+        self.locked.rest()
+        return kept_features(
+            self.model,
+            batches.pairs,
+            batches.tokens,
+            recipe=self.recipe,
+            towers=towers,
+            budget_bytes=budget_bytes,
+            dtype=self.gradients.dtype,
+        )
 
     def can_go_on(self, loss: float, norm: float) -> bool:
         """Tell whether a step with these numbers does no harm."""

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from braindecode_clip.clip.checkpoints import replacing
 from braindecode_clip.clip.coca import has_decoder, initialise_decoder, with_decoder
 from braindecode_clip.clip.hub import missing_repository, needs_extra
+from braindecode_clip.clip.lora import merged_state
 from braindecode_clip.clip.text_towers import (
     TEXT_FOLDER,
     check_vocabulary,
@@ -170,7 +171,7 @@ def save_model(
     """
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value.contiguous() for name, value in merged_state(model).items()}
     with replacing(target / WEIGHTS_FILE) as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
     config = model_config(recipe, tokenizer)

@@ -29,6 +29,8 @@ class Pairs:
         Groups of the source; -1 for a picture of none.
     files : ndarray (n,) of int64, optional
         Equal for identical files.
+    labels : ndarray (n,) of int64, optional
+        Equal for equal labels; -1 for a picture without.
     """
 
     images: np.ndarray | PictureStore
@@ -36,6 +38,7 @@ class Pairs:
     kin: np.ndarray | None = None
     groups: np.ndarray | None = None
     files: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         problems = Problems("pairs")
@@ -58,7 +61,7 @@ class Pairs:
             empty = np.flatnonzero([any(not str(c).strip() for c in row) for row in self.captions])
             if len(empty):
                 problems.add(f"empty captions in rows {some(empty.tolist())}.")
-        for name in ("kin", "groups", "files"):
+        for name in ("kin", "groups", "files", "labels"):
             numbers = getattr(self, name)
             if numbers is not None and numbers.shape != (len(images),):
                 problems.add(f"{name} has shape {numbers.shape}, expected ({len(images)},).")
@@ -97,7 +100,7 @@ class Batch:
     Attributes
     ----------
     pixels : Tensor (n, 3, height, width) float32
-        Normalised.
+        Normalised; or features (n, d) of a locked image tower.
     tokens : Tensor (n, context_length) int64
     groups : Tensor (n,) int64
         Equal for equal captions.
@@ -105,6 +108,8 @@ class Batch:
         Positions in the data set.
     teacher_tokens : Tensor (n, context_length) int64, optional
         The captions as a teacher reads them, where its tokenizer is another.
+    texts : Tensor (n, d), optional
+        Features of a locked text tower.
     """
 
     pixels: torch.Tensor
@@ -112,6 +117,7 @@ class Batch:
     groups: torch.Tensor
     rows: np.ndarray
     teacher_tokens: torch.Tensor | None = None
+    texts: torch.Tensor | None = None
 
 
 def normalised(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:

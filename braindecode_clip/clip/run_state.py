@@ -79,6 +79,11 @@ def check_options(
             "training.l2_sp pulls towards a model: give --initial or pretrained towers, or set it "
             "to 0."
         )
+    if training.l2_sp and recipe.adapt is not None and recipe.adapt.lora is not None:
+        problems.add(
+            "training.l2_sp pulls weights to where they were, and adapt.lora leaves them there. "
+            "Set l2_sp to 0; optimiser.weight_decay pulls the low-rank changes towards none."
+        )
     if training.distill_weight and teacher is None:
         problems.add("training.distill_weight imitates a teacher: give --teacher, or set it to 0.")
     asks = training.distill_weight or training.duplicate_similarity is not None

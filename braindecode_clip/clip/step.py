@@ -13,7 +13,8 @@ from braindecode_clip.clip.batch_norm import normalises_over_batch
 from braindecode_clip.clip.coca import captioned, check_decoder
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.false_negatives import Marks, duplicates, soft_targets, word_counts
-from braindecode_clip.clip.grad_cache import CachedForward, chunks
+from braindecode_clip.clip.grad_cache import CachedForward, add_gradients, chunks
+from braindecode_clip.clip.locked_features import image_vectors, text_vectors
 from braindecode_clip.clip.losses import (
     WordLoss,
     caption_loss,
@@ -46,18 +47,28 @@ class StepInput:
         Numbers that pairs of one meaning share; see :class:`Marks`.
     teacher_tokens : Tensor (n, context_length) int64, optional
         The captions as the teacher reads them; without, as in ``tokens``.
+    texts : Tensor (n, d), optional
+        Features of a locked text tower, which tokens need not go through then; those of a
+        locked image tower (n, d) stand in the place of the pixels.
     """
 
     pixels: torch.Tensor
     tokens: torch.Tensor
     equal: tuple[torch.Tensor, ...]
     teacher_tokens: torch.Tensor | None = None
+    texts: torch.Tensor | None = None
+
+    @property
+    def sides(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What goes into the two towers."""
+        return self.pixels, self.tokens if self.texts is None else self.texts
 
     def to(self, device: torch.device) -> StepInput:
         """Return the pairs on a device."""
         equal = tuple(numbers.to(device) for numbers in self.equal)
         taught = None if self.teacher_tokens is None else self.teacher_tokens.to(device)
-        return StepInput(self.pixels.to(device), self.tokens.to(device), equal, taught)
+        texts = None if self.texts is None else self.texts.to(device)
+        return StepInput(self.pixels.to(device), self.tokens.to(device), equal, taught, texts)
 
     def rows(self, part: slice) -> StepInput:
         """Return some of the pairs."""
@@ -66,6 +77,7 @@ class StepInput:
             self.tokens[part],
             tuple(numbers[part] for numbers in self.equal),
             None if self.teacher_tokens is None else self.teacher_tokens[part],
+            None if self.texts is None else self.texts[part],
         )
 
 
@@ -178,13 +190,13 @@ class ContrastiveStep:
         if self.training.memory == "gradcache":
             cache = CachedForward(
                 self.encode,
-                (inputs.pixels, inputs.tokens),
+                inputs.sides,
                 chunk_size=self.training.chunk_size,
             )
             gradients, contrast = self._vector_gradients(Sides(*cache.outputs), inputs, share)
             cache.backward(self._with_captions(gradients), encode=self._outputs)
             return contrast
-        images, texts, *captions = self._outputs(inputs.pixels, inputs.tokens)
+        images, texts, *captions = self._outputs(*inputs.sides)
         sides = Sides(images, texts)
         if self.processes.size == 1:
             contrast, extra = self.losses(sides, sides, inputs)
@@ -194,7 +206,7 @@ class ContrastiveStep:
             self.scaler.scale(total).backward()
             return contrast.detach()
         gradients, contrast = self._vector_gradients(sides, inputs, share)
-        torch.autograd.backward([*sides, *captions], self._with_captions(gradients))
+        add_gradients([*sides, *captions], self._with_captions(gradients))
         return contrast
 
     def _weighed(self, contrast: torch.Tensor) -> torch.Tensor:
@@ -310,8 +322,8 @@ def _encoded(
     model: torch.nn.Module, pixels: torch.Tensor, tokens: torch.Tensor, dtype: torch.dtype
 ) -> Sides:
     with _multiplied_in(dtype, pixels.device):
-        images = model.encode_image(pixels, normalize=False)
-        texts = model.encode_text(tokens, normalize=True)
+        images = image_vectors(model, pixels)
+        texts = text_vectors(model, tokens)
     return Sides(images.float(), texts.float())
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.clip.blueprint import settled
@@ -29,6 +30,7 @@ from braindecode_clip.clip.export import export_run
 from braindecode_clip.clip.false_negatives import equal_pictures
 from braindecode_clip.clip.initial import Start, load_teacher, read_start
 from braindecode_clip.clip.learner import Learner
+from braindecode_clip.clip.locked_features import Remembered, image_vectors, text_vectors
 from braindecode_clip.clip.model_tokenizers import tokenizer_of
 from braindecode_clip.clip.optim import learning_rate
 from braindecode_clip.clip.picture_store import PictureStore, prepared_rows
@@ -87,6 +89,8 @@ class Trainer:
         Those that train together; one alone by default. The first writes.
     device : str or torch.device
         Where to train.
+    keep_bytes : float
+        Room for features of locked towers, which are then computed once; they change no number.
 
     Raises
     ------
@@ -110,6 +114,7 @@ class Trainer:
         teacher: str | Path | None = None,
         processes: Processes | None = None,
         device: str | torch.device = "cpu",
+        keep_bytes: float = 0,
     ) -> None:
         check_options(recipe, initial, teacher)
         recipe = settled(recipe, initial)
@@ -165,6 +170,10 @@ class Trainer:
             )
         self.progress = Progress()
         self.step = self._resume() if self._found_state(resume) else self._start()
+        kept = self.learner.kept_features(self.batches, keep_bytes)
+        self.batches.keep(kept)
+        fits = kept.n_bytes + kept.held_out_bytes(len(validation)) <= keep_bytes
+        self._remembered = Remembered(kept.towers if fits else ())
 
     def run(self, *, stop_after: int | None = None, on_step: OnStep | None = None) -> bool:
         """Train to the end, or to step ``stop_after``; tell whether the end is reached.
@@ -224,6 +233,7 @@ class Trainer:
             self.tokenizer,
             mean=self.recipe.preprocess.mean,
             std=self.recipe.preprocess.std,
+            remembered=self._remembered,
         )
         captions = np.array(self.validation.first_wordings)
         rng = np.random.default_rng(0)
@@ -262,7 +272,13 @@ class Trainer:
             equal.append(batch.groups)
         if self._equal_pictures is not None:
             equal.append(torch.from_numpy(self._equal_pictures[batch.rows]))
-        whole = StepInput(batch.pixels, batch.tokens, tuple(equal), batch.teacher_tokens)
+        if "label" in self.recipe.training.false_negatives_by:
+            labels = self.batches.pairs.labels[batch.rows]
+            # Pictures without a label share none.
+            equal.append(torch.from_numpy(np.where(labels < 0, -1 - batch.rows, labels)))
+        whole = StepInput(
+            batch.pixels, batch.tokens, tuple(equal), batch.teacher_tokens, batch.texts
+        )
         return whole.to(self.device)
 
     def _log(self, losses: list[float], grad_norm: float, seconds: float) -> LogRow:
@@ -349,6 +365,7 @@ def encode_pairs(
     mean: tuple[float, ...],
     std: tuple[float, ...],
     batch_size: int = 256,
+    remembered: Remembered | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return unit vectors of pictures and of first wordings, both (n, n_dims) float32."""
     device = next(model.parameters()).device
@@ -356,13 +373,21 @@ def encode_pairs(
     model.eval()
     images, texts = [], []
     captions = pairs.first_wordings
+    remembered = Remembered() if remembered is None else remembered
     with torch.inference_mode():
         for start in range(0, len(pairs), batch_size):
             rows = range(start, min(start + batch_size, len(pairs)))
-            pixels = normalised(prepared_rows(pairs.images, rows), mean, std).to(device)
-            tokens = torch.as_tensor(tokenizer(captions[rows.start : rows.stop])).to(device)
-            images.append(model.encode_image(pixels, normalize=True).float().cpu().numpy())
-            texts.append(model.encode_text(tokens, normalize=True).float().cpu().numpy())
+
+            def pixels(rows: range = rows) -> torch.Tensor:
+                return normalised(prepared_rows(pairs.images, rows), mean, std).to(device)
+
+            def tokens(rows: range = rows) -> torch.Tensor:
+                return torch.as_tensor(tokenizer(captions[rows.start : rows.stop])).to(device)
+
+            side = image_vectors(model, remembered.inputs(model, "image", start, pixels))
+            images.append(functional.normalize(side, dim=-1).float().cpu().numpy())
+            side = text_vectors(model, remembered.inputs(model, "text", start, tokens))
+            texts.append(side.float().cpu().numpy())
     model.train(was_training)
     return np.concatenate(images), np.concatenate(texts)
 
@@ -392,6 +417,11 @@ def tokenizer_for(recipe: ClipRecipe, pairs: Pairs, start: Start | None) -> Toke
 def _check_pairs(recipe: ClipRecipe, training: Pairs, validation: Pairs) -> None:
     side = recipe.model.vision_cfg["image_size"]
     problems = Problems("pairs")
+    if "label" in recipe.training.false_negatives_by and training.labels is None:
+        problems.add(
+            "training.false_negatives_by names 'label', and the pairs have no labels. Give a "
+            "column 'label', 'label' in each shard's JSON, or one subfolder for each label."
+        )
     for name, pairs in (("training", training), ("validation", validation)):
         height, width = pairs.shape_px
         if (height, width) != (side, side):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from braindecode_clip.config.base import Section
+from braindecode_clip.config.clip_adapt import AdaptConfig
 from braindecode_clip.config.clip_data import DataConfig
 
 
@@ -206,10 +207,11 @@ class TrainConfig(Section):
         "others; mask: no answers at all; soft: right answers to the degree that their captions "
         "are alike.",
     )
-    false_negatives_by: tuple[Literal["caption", "picture"], ...] = Field(
+    false_negatives_by: tuple[Literal["caption", "picture", "label"], ...] = Field(
         ("caption",),
         min_length=1,
-        description="What makes two pairs mean the same: an equal caption, an equal picture.",
+        description="What makes two pairs mean the same: an equal caption, an equal picture, an "
+        "equal label (of any wording of data.templates).",
     )
     duplicate_similarity: float | None = Field(
         None,
@@ -362,4 +364,7 @@ class ClipRecipe(Section):
     training: TrainConfig = Field(default_factory=TrainConfig, description="The run.")
     data: DataConfig = Field(
         default_factory=DataConfig, description="Captions, splits, augmentation and order."
+    )
+    adapt: AdaptConfig | None = Field(
+        None, description="Which weights of a pretrained model learn. Null: all, in full."
     )
