@@ -12,7 +12,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from braindecode_clip.simulate.palette import BACKGROUND_RGB, COLOUR_RGB
 from braindecode_clip.simulate.scenes import Scene
@@ -48,16 +48,15 @@ def draw_lines(scene: Scene, canvas_px: int) -> Image.Image:
     PIL.Image.Image
         RGB, ``canvas_px`` x ``canvas_px``; the same scene always gives the same pixels.
     """
-    marks = _ground_marks(scene.background, canvas_px)
+    paper = _paper(scene.background, canvas_px)
     if scene.background == "speckled":
         # By the place of the first object: the grain differs from picture to picture.
         first = scene.objects[0]
-        shift = (round(first.y * canvas_px), round(first.x * canvas_px))
-        marks = np.roll(marks, shift, axis=(0, 1))
+        paper = ImageChops.offset(paper, round(first.x * canvas_px), round(first.y * canvas_px))
     canvas = Image.new("RGB", (canvas_px, canvas_px), BACKGROUND_RGB[scene.background_colour])
     edge = round(_FRAME * canvas_px)
     inside = (edge, edge, canvas_px - edge, canvas_px - edge)
-    canvas.paste(_inked(marks, GRAPHITE_RGB).crop(inside), inside)
+    canvas.paste(paper.crop(inside), inside)
     for item in scene.objects:
         side = round(2 * item.radius * canvas_px)
         drawn, mask = _drawn_object(item.shape, item.colour, item.texture, side, canvas_px)
@@ -68,8 +67,8 @@ def draw_lines(scene: Scene, canvas_px: int) -> Image.Image:
 
 
 @lru_cache(maxsize=16)
-def _ground_marks(kind: str, canvas_px: int) -> np.ndarray:
-    """Return where the pencil drew the ground, (canvas_px, canvas_px) bool."""
+def _paper(kind: str, canvas_px: int) -> Image.Image:
+    """Return paper with the marks of a kind of ground, without frame."""
     place = (np.arange(canvas_px) + 0.5) / canvas_px
     marks = np.zeros((canvas_px, canvas_px), dtype=bool)
     if kind == "shaded":
@@ -84,7 +83,7 @@ def _ground_marks(kind: str, canvas_px: int) -> np.ndarray:
         grain = np.random.default_rng(21).random((_SPECKLE_CELLS, _SPECKLE_CELLS)) > 0.8
         cell = np.floor(place * _SPECKLE_CELLS).astype(int)
         marks |= grain[np.ix_(cell, cell)]
-    return marks
+    return _inked(marks, GRAPHITE_RGB)
 
 
 @lru_cache(maxsize=1024)

@@ -35,9 +35,7 @@ _SPECKLE_CELLS = 48
 _OUTLINE = 0.012
 
 
-def render(
-    scene: Scene, *, size_px: int = SMALLEST_PX, style: Style = "filled"
-) -> Image.Image:
+def render(scene: Scene, *, size_px: int = SMALLEST_PX, style: Style = "filled") -> Image.Image:
     """Draw a scene.
 
     Parameters
