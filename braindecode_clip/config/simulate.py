@@ -35,8 +35,8 @@ class SimulateConfig(Section):
     )
     style: Literal["filled", "lines"] = Field(
         "filled",
-        description="Look of the pictures. filled: shapes filled with textures on coloured grounds, "
-        "what the scenes CLIP was trained on; lines: coloured pencil on white paper, which it "
+        description="Look of the pictures. filled: shapes filled with textures on a coloured "
+        "ground, as the scenes CLIP knows them; lines: coloured pencil on white paper, which it "
         "never saw. Scenes, captions and the voxels' tuning are the same in both.",
     )
     image_size_px: int = Field(128, ge=64, le=1024, description="Side of the pictures in pixels.")

@@ -68,7 +68,7 @@ def test_drawings_are_repeated_to_the_bit_and_differ_from_filled_pictures() -> N
 
 
 def test_unknown_styles_are_refused(tmp_path, capsys) -> None:
-    with pytest.raises(ConfigError, match="'chalk'.*filled, lines"):
+    with pytest.raises(ConfigError, match=r"'chalk'.*filled, lines"):
         render(BASE, style="chalk")
     out = tmp_path / "pairs.h5"
     command = ["simulate", "scenes", "--n", "2", "--style", "chalk", "--out", str(out)]
