@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 from braindecode_clip.cli.main import main
 from braindecode_clip.errors import ConfigError
+from braindecode_clip.io.hdf5 import load_artifact, read_provenance
 from braindecode_clip.simulate.features import picture_features
 from braindecode_clip.simulate.line_drawing import PAPER_RGB
-from braindecode_clip.simulate.pairs import make_pairs
+from braindecode_clip.simulate.pairs import ScenePairs, make_pairs
 from braindecode_clip.simulate.palette import BACKGROUND_RGB, COLOUR_RGB
 from braindecode_clip.simulate.render import render
 from braindecode_clip.simulate.scenes import (
@@ -27,6 +30,7 @@ from braindecode_clip.simulate.scenes import (
     Scene,
     SceneObject,
     sample_scene,
+    scene_from_json,
 )
 
 FILLED_SHA256 = "81fb1204251a05577a64b84ec91756be8eb7503fb7462fc5aef9cad5a6fb5797"
@@ -191,6 +195,22 @@ def test_a_seed_gives_the_same_scenes_and_captions_in_both_styles() -> None:
     assert (filled.captions == lines.captions).all()
     assert (filled.scenes == lines.scenes).all()
     assert (filled.images != lines.images).any(axis=(1, 2, 3)).all()
+
+
+def test_commands_draw_in_the_style_they_are_asked_for(tmp_path) -> None:
+    out = tmp_path / "pairs.h5"
+    assert main(["simulate", "scenes", "--n", "3", "--style", "lines", "--out", str(out)]) == 0
+    pairs = load_artifact(out, ScenePairs)
+    for image, text in zip(pairs.images, pairs.scenes, strict=True):
+        np.testing.assert_array_equal(image, drawing(scene_from_json(text)))
+    assert read_provenance(out)["options"]["style"] == "lines"
+    options = "{style: lines, subjects: ['01'], n_train_pictures: 3, n_test_pictures: 2}"
+    assert main(["simulate", "stimuli", "--options", options, "--out", str(tmp_path)]) == 0
+    table = pd.read_csv(tmp_path / "stimuli/stimuli.tsv", sep="\t")
+    assert len(table) == 5
+    for name, text in zip(table["image"], table["scene"], strict=True):
+        with Image.open(tmp_path / "stimuli" / name) as picture:
+            np.testing.assert_array_equal(picture, drawing(scene_from_json(text), 128))
 
 
 def test_attributes_that_voxels_see_are_those_of_the_scene_in_both_styles() -> None:
