@@ -48,6 +48,7 @@ include: "workflow/rules/group.smk"
 include: "workflow/rules/interpret.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/clip.smk"
+include: "workflow/rules/clip_style.smk"
 
 
 rule all:

@@ -45,6 +45,13 @@ def scenes(
     ] = False,
     size_px: Annotated[int, typer.Option(min=64, help="Side of the pictures in pixels.")] = 64,
     captions: Annotated[int, typer.Option(min=1, help="Captions for each scene.")] = 3,
+    style: Annotated[
+        str,
+        typer.Option(
+            help="filled: what the scenes CLIP was trained on; lines: coloured pencil on paper. "
+            "A seed gives the same scenes and captions in both."
+        ),
+    ] = "filled",
 ) -> None:
     """Draw scenes with captions, as training pairs of a CLIP model."""
     from functools import partial
@@ -56,6 +63,7 @@ def scenes(
     from braindecode_clip.simulate.pairs import make_pairs
 
     options = {"n": n, "held_out": held_out, "size_px": size_px, "captions": captions}
+    options["style"] = style
     with milestone(get_logger(__name__), "simulate scenes") as note:
         pairs = make_pairs(
             n,
@@ -63,6 +71,7 @@ def scenes(
             size_px=size_px,
             captions_per_scene=captions,
             held_out=held_out,
+            style=style,
             progress=partial(progress, what="scenes", total=n),
         )
         provenance = make_provenance("simulate", options=options, inputs=[], seed=seed)
@@ -85,7 +94,7 @@ def stimuli(out: Root, options: Options = None, seed: Seed = 2026) -> None:
         drawn = make_stimuli(config, rng=make_rng(seed, "stimuli"))
         table = stimuli_table(drawn)
         for item, name in zip(progress(drawn, what="pictures"), table["image"], strict=True):
-            picture = render(item.scene, size_px=config.image_size_px)
+            picture = render(item.scene, size_px=config.image_size_px, style=config.style)
             write_png(out / "stimuli" / name, picture)
         _describe_dataset(out, config)
         # Last: whoever finds the table finds its pictures too.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from braindecode_clip.config.base import Section
@@ -30,6 +32,12 @@ class SimulateConfig(Section):
         le=1,
         description="Share (0 to 1) of test pictures that hold a pair of shape and colour that "
         "no training picture holds.",
+    )
+    style: Literal["filled", "lines"] = Field(
+        "filled",
+        description="Look of the pictures. filled: shapes filled with textures on a coloured "
+        "ground, as the scenes CLIP knows them; lines: coloured pencil on white paper, which it "
+        "never saw. Scenes, captions and the voxels' tuning are the same in both.",
     )
     image_size_px: int = Field(128, ge=64, le=1024, description="Side of the pictures in pixels.")
 

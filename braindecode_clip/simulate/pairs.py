@@ -9,7 +9,7 @@ import numpy as np
 
 from braindecode_clip.errors import ConfigError
 from braindecode_clip.simulate.captions import caption
-from braindecode_clip.simulate.render import SMALLEST_PX, render
+from braindecode_clip.simulate.render import SMALLEST_PX, Style, render
 from braindecode_clip.simulate.scenes import sample_scene, scene_to_json
 
 
@@ -43,6 +43,7 @@ def make_pairs(
     size_px: int = SMALLEST_PX,
     captions_per_scene: int = 3,
     held_out: bool = False,
+    style: Style = "filled",
     progress: Callable[[Iterable[int]], Iterable[int]] | None = None,
 ) -> ScenePairs:
     """Draw ``n`` scenes, render them and word their captions.
@@ -60,6 +61,9 @@ def make_pairs(
     held_out : bool
         Passed to :func:`~braindecode_clip.simulate.scenes.sample_scene`: whether each
         scene holds a composition that training scenes never hold.
+    style : {"filled", "lines"}
+        Look of the pictures, see :func:`~braindecode_clip.simulate.render.render`; scenes and
+        captions are the same in every style.
     progress : callable, optional
         Wraps the loop over the scenes, to show how far it is.
 
@@ -71,7 +75,8 @@ def make_pairs(
     Raises
     ------
     ConfigError
-        If ``n`` or ``captions_per_scene`` is smaller than 1, or ``size_px`` than 64.
+        If ``n`` or ``captions_per_scene`` is smaller than 1, or ``size_px`` than 64,
+        or the style is unknown.
     """
     if n < 1 or captions_per_scene < 1:
         raise ConfigError(
@@ -82,7 +87,7 @@ def make_pairs(
     scenes = np.empty(n, dtype=object)
     for index in range(n) if progress is None else progress(range(n)):
         scene = sample_scene(rng, held_out=held_out)
-        images[index] = np.asarray(render(scene, size_px=size_px))
+        images[index] = np.asarray(render(scene, size_px=size_px, style=style))
         for column in range(captions_per_scene):
             captions[index, column] = caption(scene, rng)
         scenes[index] = scene_to_json(scene)

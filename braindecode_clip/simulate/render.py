@@ -1,4 +1,4 @@
-"""Drawing a scene: shapes filled with textures on a ground, anti-aliased.
+"""Drawing a scene: shapes filled with textures on a ground, or in lines; anti-aliased.
 
 Everything is drawn ``SUPERSAMPLING`` times larger and averaged down with a box filter.
 Grounds and fills depend on few attributes and are kept, so that a picture costs one
@@ -9,36 +9,22 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Literal, get_args
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from braindecode_clip.errors import ConfigError
+from braindecode_clip.simulate.line_drawing import draw_lines
+from braindecode_clip.simulate.palette import BACKGROUND_RGB, COLOUR_RGB
 from braindecode_clip.simulate.scenes import Scene, SceneObject
+from braindecode_clip.simulate.shapes import shape_mask
 
 SUPERSAMPLING = 4
 SMALLEST_PX = 64
 
-#: sRGB values of the object colours, 0 to 255.
-COLOUR_RGB: dict[str, tuple[int, int, int]] = {
-    "red": (216, 38, 44),
-    "orange": (244, 132, 28),
-    "yellow": (250, 214, 40),
-    "green": (46, 160, 67),
-    "turquoise": (38, 200, 196),
-    "blue": (38, 92, 224),
-    "purple": (126, 52, 178),
-    "pink": (244, 130, 186),
-}
-
-#: sRGB values of the grounds: grey or dull, so that no object melts into them.
-BACKGROUND_RGB: dict[str, tuple[int, int, int]] = {
-    "white": (246, 246, 244),
-    "grey": (146, 148, 150),
-    "black": (24, 24, 26),
-    "beige": (222, 204, 168),
-    "navy": (28, 40, 84),
-}
+#: How scenes can look: filled shapes on coloured grounds, or coloured pencil on paper.
+Style = Literal["filled", "lines"]
 
 # Periods in shares of the picture's side.
 _STRIPE_PERIOD = 0.085
@@ -49,7 +35,7 @@ _SPECKLE_CELLS = 48
 _OUTLINE = 0.012
 
 
-def render(scene: Scene, *, size_px: int = SMALLEST_PX) -> Image.Image:
+def render(scene: Scene, *, size_px: int = SMALLEST_PX, style: Style = "filled") -> Image.Image:
     """Draw a scene.
 
     Parameters
@@ -58,22 +44,28 @@ def render(scene: Scene, *, size_px: int = SMALLEST_PX) -> Image.Image:
         What to draw.
     size_px : int
         Side of the square picture in pixels, at least 64.
+    style : {"filled", "lines"}
+        Look; both show the same contents, see :mod:`~braindecode_clip.simulate.line_drawing`.
 
     Returns
     -------
     PIL.Image.Image
-        RGB, ``size_px`` x ``size_px``; the same scene always gives the same pixels.
+        RGB, ``size_px`` x ``size_px``; a scene and a style always give the same pixels.
 
     Raises
     ------
     ConfigError
-        If ``size_px`` is smaller than 64.
+        If ``size_px`` is smaller than 64, or the style is unknown.
     """
     if size_px < SMALLEST_PX:
         raise ConfigError(
             f"size_px is {size_px}; scenes need at least {SMALLEST_PX} pixels a side. Raise it."
         )
+    if style not in get_args(Style):
+        raise ConfigError(f"style is '{style}'. Use one of {', '.join(get_args(Style))}.")
     canvas_px = size_px * SUPERSAMPLING
+    if style == "lines":
+        return draw_lines(scene, canvas_px).reduce(SUPERSAMPLING)
     canvas = _ground(scene, canvas_px)
     for item in scene.objects:
         _paste(canvas, item, canvas_px)
@@ -128,8 +120,8 @@ def _drawn_object(
     shape: str, colour: str, size: str, texture: str, side: int, canvas_px: int
 ) -> tuple[Image.Image, Image.Image]:
     """Return the picture of one object and its mask, both ``side`` x ``side``."""
-    outer = _shape_mask(shape, side, inset=0.0)
-    inner = _shape_mask(shape, side, inset=_OUTLINE * canvas_px)
+    outer = shape_mask(shape, side, inset=0.0)
+    inner = shape_mask(shape, side, inset=_OUTLINE * canvas_px)
     edge = tuple(int(v) for v in _mix(np.array(COLOUR_RGB[colour], dtype=float), 0.0, 0.4))
     drawn = Image.new("RGB", (side, side), edge)
     drawn.paste(_fill(colour, texture, side, canvas_px), (0, 0), inner)
@@ -163,52 +155,3 @@ def _fill(colour: str, texture: str, side: int, canvas_px: int) -> Image.Image:
 
 def _mix(base: np.ndarray, towards: float, share: float) -> np.ndarray:
     return np.clip(base + share * (towards - base), 0, 255)
-
-
-def _shape_mask(shape: str, side: int, *, inset: float) -> Image.Image:
-    """Return an 8-bit mask of a shape that fills the box, shrunk by ``inset`` pixels."""
-    mask = Image.new("L", (side, side), 0)
-    draw = ImageDraw.Draw(mask)
-    centre, radius = side / 2, side / 2 - 1
-    if shape == "circle":
-        r = 0.96 * radius - inset
-        draw.ellipse((centre - r, centre - r, centre + r, centre + r), fill=255)
-        return mask
-    outline = _outline(shape)
-    middle = outline.mean(axis=0)
-    # Shrinking about the middle keeps the outline within the shape; exact enough at 1 px.
-    scale = 1 - inset / (radius * _inner_radius(outline - middle))
-    points = centre + radius * (middle + (outline - middle) * scale)
-    draw.polygon([(float(px), float(py)) for px, py in points], fill=255)
-    return mask
-
-
-def _inner_radius(outline: np.ndarray) -> float:
-    """Return the mean distance of the edges' lines from the origin."""
-    step = np.roll(outline, -1, axis=0) - outline
-    cross = outline[:, 0] * step[:, 1] - outline[:, 1] * step[:, 0]
-    length = np.linalg.norm(step, axis=1)
-    return float(np.average(np.abs(cross) / length, weights=length))
-
-
-@lru_cache(maxsize=8)
-def _outline(shape: str) -> np.ndarray:
-    """Return the corners (n, 2) of a shape in the box from -1 to 1, ``y`` downwards."""
-    if shape == "square":
-        return 0.86 * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], dtype=np.float64)
-    if shape == "triangle":
-        return np.array([(0, -0.95), (1, 0.85), (-1, 0.85)])
-    if shape == "star":
-        angle = -math.pi / 2 + np.arange(10) * math.pi / 5
-        radius = np.where(np.arange(10) % 2 == 0, 1.0, 0.44)
-        return np.stack([radius * np.cos(angle), radius * np.sin(angle) + 0.05], axis=1)
-    if shape == "cross":
-        w = 0.34
-        corners = [(-w, -1), (w, -1), (w, -w), (1, -w), (1, w), (w, w)]
-        corners += [(w, 1), (-w, 1), (-w, w), (-1, w), (-1, -w), (-w, -w)]
-        return 0.97 * np.array(corners)
-    # Heart: two round lobes and a point, a classical parametric curve.
-    t = np.linspace(0, 2 * math.pi, 96, endpoint=False)
-    x = np.sin(t) ** 3
-    y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)) / 16
-    return np.stack([x, y - 0.06], axis=1)
