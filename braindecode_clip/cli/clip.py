@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
     import torch
 
     from braindecode_clip.clip.evaluation import ZeroShotTask
-    from braindecode_clip.clip.train import Trainer
-    from braindecode_clip.clip.training_log import LogRow
     from braindecode_clip.io.pair_source import PairSource
 
 app = typer.Typer(

@@ -106,9 +106,7 @@ def report(
     get_logger(__name__).info("wrote %s", out)
 
 
-def held_out_of(
-    folder: Path, pairs: Pairs, *, names: Sequence[str], device: str
-) -> HeldOut:
+def held_out_of(folder: Path, pairs: Pairs, *, names: Sequence[str], device: str) -> HeldOut:
     """Encode pairs with the model in a folder.
 
     Parameters

@@ -135,7 +135,9 @@ def write_results(
     from braindecode_clip.cli.clip_report import REPORT_FILE, Shown, held_out_of, write_page
     from braindecode_clip.clip.export import MEAN_FOLDER
     from braindecode_clip.clip.run_files import DATA_FILE, RUN_FILE, read_run
+    from braindecode_clip.errors import ConfigError
     from braindecode_clip.io.atomic import write_json
+    from braindecode_clip.logs import get_logger
 
     write_json(out / DATA_FILE, data_record(trainer, sources, workers=workers))
     names = sources[1].names
@@ -149,12 +151,14 @@ def write_results(
     if with_report:
         shown = Shown(found, figures, trainer.validation, with_pictures, with_captions)
         write_page(read_run(out), shown, out / REPORT_FILE)
-    write_card(out)
+    try:
+        write_card(out)
+    except ConfigError as error:
+        # The run has ended well; somebody's own README is no reason to say otherwise.
+        get_logger(__name__).warning("no model card: %s", error)
 
 
-def data_record(
-    trainer: Trainer, sources: Sequence[PairSource], *, workers: int
-) -> dict[str, Any]:
+def data_record(trainer: Trainer, sources: Sequence[PairSource], *, workers: int) -> dict[str, Any]:
     """What the model was trained on, and what was cut, left out, corrupt or in both parts."""
     from braindecode_clip.clip.picture_store import PictureStore
 

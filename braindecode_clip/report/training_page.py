@@ -13,6 +13,7 @@ from PIL import Image
 from braindecode_clip import __version__
 from braindecode_clip.clip.held_out import HeldOut
 from braindecode_clip.clip.run_files import Run, log_columns
+from braindecode_clip.clip.run_notes import notes
 from braindecode_clip.report.layout import render
 from braindecode_clip.report.numbers import THIN, count, decimal, percent
 from braindecode_clip.report.pictures import Picture, embed_pictures
@@ -33,7 +34,7 @@ from braindecode_clip.report.training_tables import (
     log_table,
     run_table,
 )
-from braindecode_clip.report.training_words import lead, notes, status_text
+from braindecode_clip.report.training_words import lead, status_text
 
 #: Pairs of the similarity matrix.
 N_MATRIX = 32
@@ -98,7 +99,6 @@ def build_training_page(page: TrainingPage) -> str:
         "examples": _examples(page, pictures),
         "columns": N_CANDIDATES,
         "data": data_table(run.data) if run.data else None,
-        "corrupt": _corrupt(run.data),
         "changed": changed_options(run.recipe),
         "recipe": yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True),
         "run_table": run_table(run),
@@ -271,8 +271,3 @@ def _examples(page: TrainingPage, pictures: Mapping[int, Picture]) -> dict[str, 
         "n_pictures": count(len(held_out)),
         "has_pictures": bool(pictures),
     }
-
-
-def _corrupt(data: dict[str, Any]) -> list[str]:
-    """Name the corrupt pictures, the training's first."""
-    return [line for part in data.values() for line in part.get("corrupt", ())]

@@ -13,6 +13,7 @@ from braindecode_clip.report.tables import Cell, Table
 from braindecode_clip.report.training_words import interval_text, seconds_text
 
 DIRECTIONS = {"image_to_text": "picture → caption", "text_to_image": "caption → picture"}
+_WORDS = {"image_to_text": ("pictures", "caption"), "text_to_image": ("captions", "picture")}
 #: Rows of a log beyond this are thinned for the page; the CSV has them all.
 _MOST_ROWS = 100
 _WEIGHTS = {"model": "model", "ema": "running mean (folder ema)"}
@@ -26,7 +27,9 @@ def findings(figures: dict[str, Any] | None) -> list[dict[str, Any]]:
     for direction, name in DIRECTIONS.items():
         own = figures["model"]["pools"][direction]
         r1 = own["r1"]
-        query, partner = ("pictures", "caption") if "image_to" in direction else ("captions", "picture")
+        query, partner = (
+            ("pictures", "caption") if "image_to" in direction else ("captions", "picture")
+        )
         found.append(
             {
                 "value": percent(r1["value"]),

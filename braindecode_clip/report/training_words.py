@@ -64,61 +64,6 @@ def status_text(run: Run) -> str:
     return ""
 
 
-def notes(run: Run, figures: dict[str, Any] | None) -> list[str]:
-    """Return what a reader of the figures has to know, the gravest first."""
-    found = []
-    validation, training = run.data.get("validation", {}), run.data.get("training", {})
-    n_held = validation.get("n_pictures", 0)
-    n_same = validation.get("n_pictures_in_training")
-    if n_same:
-        found.append(
-            f"{count(n_same)} of {count(n_held)} held-out pictures are also training pictures "
-            "(identical files): held-out figures are too good."
-        )
-    n_said = validation.get("n_first_captions_in_training")
-    if n_said:
-        found.append(
-            f"{count(n_said)} of {count(n_held)} held-out first captions also stand in the "
-            "training captions: what is measured there is new pictures, not new captions."
-        )
-    if run.recipe.get("training", {}).get("early_stop_patience"):
-        found.append(
-            "The kept weights were chosen by retrieval on the held-out pairs, so figures on the "
-            "same pairs are too good by that choice. Measure on others with `clip evaluate`."
-        )
-    for name, part in (("training", training), ("held-out", validation)):
-        found += _data_notes(name, part)
-    limit = run.recipe.get("training", {}).get("logit_scale_max")
-    if run.log and limit and run.log[-1].logit_scale >= 0.999 * limit:
-        found.append(f"logit_scale has reached its limit of {limit:g}.")
-    pools = (figures or {}).get("model", {}).get("pools", {}).get("image_to_text", {})
-    if pools.get("n_pools") == 1:
-        found.append(
-            f"The held-out pairs fill a single pool of {count(pools['n_candidates'])}; the "
-            "interval is over its queries and leaves out that other candidates could be drawn."
-        )
-    return found
-
-
-def _data_notes(name: str, part: dict[str, Any]) -> list[str]:
-    found = []
-    n_captions = part.get("n_captions", 0)
-    if part.get("n_captions_truncated"):
-        found.append(
-            f"{count(part['n_captions_truncated'])} of {count(n_captions)} {name} captions are "
-            "longer than the context of the text tower, which does not see their ends."
-        )
-    if part.get("n_captions_with_unknown_words"):
-        found.append(
-            f"{count(part['n_captions_with_unknown_words'])} of {count(n_captions)} {name} "
-            "captions hold words that the tokenizer does not know."
-        )
-    if part.get("n_corrupt"):
-        what = "were replaced by others" if name == "training" else "were left out"
-        found.append(f"{count(part['n_corrupt'])} corrupt {name} pictures {what}.")
-    return found + [f"{name}: {note}" for note in part.get("notes", ())]
-
-
 def seconds_text(run: Run) -> str:
     """Return the time of all steps."""
     return duration(sum(row.seconds for row in run.log))
