@@ -86,11 +86,7 @@ def _scalars(item: dict[str, Any]) -> list[tuple[str, str]]:
             found.append((key, f"{value:.4g}" if isinstance(value, float) else count(value)))
         elif isinstance(value, bool):
             found.append((key, str(value).lower()))
-        elif (
-            isinstance(value, str)
-            and len(value) <= _LONGEST_TEXT
-            and not re.search(r"[\\/\n]", value)
-        ):
+        elif isinstance(value, str) and _is_short_word(value):
             found.append((key, value))
         elif _is_list_of(value, int | float) and len(value) <= _LONGEST_LIST:
             numbers = ", ".join(f"{v:.4g}" for v in value)

@@ -46,6 +46,6 @@ def count(n: float | None) -> str:
     return "?" if n is None else f"{n:,}".replace(",", "\u202f")
 
 
-def percent(share: float) -> str:
+def percent(share: float, *, digits: int = 1) -> str:
     """Return a share as percent."""
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.{digits}f} %"

@@ -210,7 +210,7 @@ def _figure_rows(figures: dict[str, Any], direction: str) -> list[list[str]]:
             name,
             percent(own["value"]),
             f"{percent(own['low'])} to {percent(own['high'])}",
-            percent(own["chance"]),
+            percent(own["chance"], digits=2),
             count(sizes["n"]),
             count(sizes["n_candidates"]),
         ]

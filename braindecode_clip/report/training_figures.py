@@ -77,7 +77,7 @@ def curve_figure(curve: Curve, steps: Sequence[int], *, best_step: int | None = 
         axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
         handles, labels = axis.get_legend_handles_labels()
         if len(labels) > 1:
-            figure.legend(handles, labels, loc="outside lower left", ncols=3, columnspacing=1.2)
+            figure.legend(handles, labels, loc="outside lower left", ncols=2, columnspacing=1.2)
     return figure
 
 
@@ -106,7 +106,9 @@ def matrix_figure(similarity: np.ndarray, labels: Sequence[str] | None) -> Figur
     side = float(np.clip(0.2 * n, 3.0, 6.4))
     longest = 0.068 * max(map(len, names))
     with theme.style():
-        figure = theme.new_figure(side + longest + 0.9, side + 0.8)
+        figure = theme.new_figure(side + longest + 1.2, side + 0.8)
+        # The page's typeface may be wider than the one that the room is measured with.
+        figure.get_layout_engine().set(rect=(0.04, 0, 0.96, 1))
         axis = figure.subplots()
         axis.imshow(pixels, interpolation="none", aspect="equal")
         size = 7.5 if n > 16 else 9.0
