@@ -99,46 +99,46 @@ def report(
                 "Leave it out, or name the folder of the model."
             )
         found = _read_pairs(run, pairs, split=split, kind=kind, images=images)
-        held_out = held_out_of(model, found[0], names=found[1], device=device)
-        figures = {"source": pairs.name, "model": held_out.figures()}
+        held_out, figures = measured(
+            model, found[0], source=pairs.name, names=found[1], device=device
+        )
         shown = Shown(held_out, figures, found[0], pictures, captions)
     write_page(run, shown, out)
     get_logger(__name__).info("wrote %s", out)
 
 
-def held_out_of(folder: Path, pairs: Pairs, *, names: Sequence[str], device: str) -> HeldOut:
-    """Encode pairs with the model in a folder.
+def measured(
+    folder: Path, pairs: Pairs, *, source: str, names: Sequence[str], device: str
+) -> tuple[HeldOut, dict[str, Any]]:
+    """Encode pairs with the model in a folder, and measure retrieval.
 
     Parameters
     ----------
     folder : path
-        Model directory.
+        Model directory; the running mean in it, where there is one, is measured too.
     pairs : Pairs
         Of the size that the model takes.
+    source : str
+        Name of the pairs.
     names : sequence of str
         Of the pictures, where ``pairs`` holds pixels and no files.
     device : str
-    """
-    from braindecode_clip.clip.encoders import choose_device
-    from braindecode_clip.clip.held_out import HeldOut
-    from braindecode_clip.clip.models import load_model_directory
-    from braindecode_clip.clip.picture_store import PictureStore
-    from braindecode_clip.clip.train import encode_pairs
 
-    loaded = load_model_directory(folder, device=choose_device(device))
-    preprocess = loaded.config["preprocess_cfg"]
-    images, texts = encode_pairs(
-        loaded.model, pairs, loaded.tokenize, mean=preprocess["mean"], std=preprocess["std"]
-    )
-    if isinstance(pairs.images, PictureStore):
-        names = pairs.images.names
-    return HeldOut(
-        images,
-        texts,
-        captions=tuple(pairs.first_wordings),
-        names=tuple(map(str, names)),
-        groups=None if pairs.groups is None else tuple(map(str, pairs.groups)),
-    )
+    Returns
+    -------
+    HeldOut
+    dict
+        ``source``, ``model`` and perhaps ``ema``; see
+        :meth:`braindecode_clip.clip.held_out.HeldOut.figures`.
+    """
+    from braindecode_clip.clip.export import MEAN_FOLDER
+
+    found = _held_out_of(folder, pairs, names=names, device=device)
+    figures = {"source": source, "model": found.figures()}
+    if (folder / MEAN_FOLDER).is_dir():
+        mean = _held_out_of(folder / MEAN_FOLDER, pairs, names=names, device=device)
+        figures[MEAN_FOLDER] = mean.figures()
+    return found, figures
 
 
 def write_page(run: Run, shown: Shown | None, out: Path) -> None:
@@ -175,3 +175,27 @@ def _read_pairs(
     source = open_pairs(path, data=recipe.data, kind=kind, split=split, images=images)
     pairs = as_pairs(source, recipe, cache="auto", n_workers=2, is_training=False)
     return pairs, source.names
+
+
+def _held_out_of(folder: Path, pairs: Pairs, *, names: Sequence[str], device: str) -> HeldOut:
+    """Encode pairs with the model in a folder."""
+    from braindecode_clip.clip.encoders import choose_device
+    from braindecode_clip.clip.held_out import HeldOut
+    from braindecode_clip.clip.models import load_model_directory
+    from braindecode_clip.clip.picture_store import PictureStore
+    from braindecode_clip.clip.train import encode_pairs
+
+    loaded = load_model_directory(folder, device=choose_device(device))
+    preprocess = loaded.config["preprocess_cfg"]
+    images, texts = encode_pairs(
+        loaded.model, pairs, loaded.tokenize, mean=preprocess["mean"], std=preprocess["std"]
+    )
+    if isinstance(pairs.images, PictureStore):
+        names = pairs.images.names
+    return HeldOut(
+        images,
+        texts,
+        captions=tuple(pairs.first_wordings),
+        names=tuple(map(str, names)),
+        groups=None if pairs.groups is None else tuple(map(str, pairs.groups)),
+    )

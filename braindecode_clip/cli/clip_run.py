@@ -132,21 +132,20 @@ def write_results(
 ) -> None:
     """Write what the run leaves beside its model: data, figures, page and card."""
     from braindecode_clip.cli.clip_card import write_card
-    from braindecode_clip.cli.clip_report import REPORT_FILE, Shown, held_out_of, write_page
-    from braindecode_clip.clip.export import MEAN_FOLDER
+    from braindecode_clip.cli.clip_report import REPORT_FILE, Shown, measured, write_page
     from braindecode_clip.clip.run_files import DATA_FILE, RUN_FILE, read_run
     from braindecode_clip.errors import ConfigError
     from braindecode_clip.io.atomic import write_json
     from braindecode_clip.logs import get_logger
 
     write_json(out / DATA_FILE, data_record(trainer, sources, workers=workers))
-    names = sources[1].names
-    how = {"names": names, "device": str(trainer.device)}
-    found = held_out_of(out, trainer.validation, **how)
-    figures = {"source": Path(sources[1].where).name, "model": found.figures()}
-    if (out / MEAN_FOLDER).is_dir():
-        mean = held_out_of(out / MEAN_FOLDER, trainer.validation, **how)
-        figures[MEAN_FOLDER] = mean.figures()
+    found, figures = measured(
+        out,
+        trainer.validation,
+        source=Path(sources[1].where).name,
+        names=sources[1].names,
+        device=str(trainer.device),
+    )
     write_json(out / RUN_FILE, {**record, "held_out": figures})
     if with_report:
         shown = Shown(found, figures, trainer.validation, with_pictures, with_captions)
