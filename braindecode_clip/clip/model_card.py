@@ -231,13 +231,11 @@ def _loading(folder: Path, config: dict[str, Any]) -> str:
     vision = config.get("model_cfg", {}).get("vision_cfg", {})
     is_ours = str(vision.get("timm_model_name", "")).startswith("braindecode_")
     has_words = (folder / VOCABULARY_FILE).is_file()
-    lines, place = ["import open_clip"], "local-dir:FOLDER"
+    place = "local-dir:FOLDER"
+    lines = ["import open_clip"]
     if is_ours:
-        lines.append("import braindecode_clip.clip.towers  # makes the image tower known to timm")
-    lines += [
-        "",
-        'model, _, preprocess = open_clip.create_model_and_transforms("local-dir:FOLDER")',
-    ]
+        lines.insert(0, "import braindecode_clip.clip.towers  # makes the image tower known")
+    lines += ["", f'model, _, preprocess = open_clip.create_model_and_transforms("{place}")']
     if not has_words:
         lines.append(f'tokenizer = open_clip.get_tokenizer("{place}")')
     ours = [

@@ -90,6 +90,7 @@ def build_training_page(page: TrainingPage) -> str:
         "status": status_text(run),
         "findings": findings(page.figures),
         "source": (page.figures or {}).get("source"),
+        "no_figures": _no_figures(run),
         "notes": notes(run, page.figures),
         "figure_tables": figure_tables(page.figures),
         "definitions": (page.figures or {}).get("model", {}).get("definitions", {}),
@@ -116,11 +117,20 @@ def build_training_page(page: TrainingPage) -> str:
     return render("training.html.j2", context, styles=styles)
 
 
+def _no_figures(run: Run) -> str:
+    if run.is_model:
+        return "this run did not record them; give --pairs."
+    if run.status in ("unfinished", "interrupted"):
+        return "the run has not ended."
+    return "this is the state of a run; the folder of the model has them."
+
+
 def _curves(run: Run, figures: dict[str, Any] | None, studio: Studio) -> list[Drawing]:
     if not run.log:
         return []
     columns, training = log_columns(run.log), run.recipe.get("training", {})
     best = run.record.get("best_step") if training.get("early_stop_patience") else None
+    mean = " Measured on the running mean of the weights." if training.get("ema_decay") else ""
     retrieval = {
         "picture → caption": columns["val_image_to_text_r1"],
         "caption → picture": columns["val_text_to_image_r1"],
@@ -150,7 +160,7 @@ def _curves(run: Run, figures: dict[str, Any] | None, studio: Studio) -> list[Dr
         studio.draw(
             curve_figure(panel, columns["step"], best_step=best),
             alt=_spoken(panel, columns["step"]),
-            caption=_CAPTIONS.get(panel.title, ""),
+            caption=_CAPTIONS[panel.title] + (mean if panel.percent else ""),
             small=True,
         )
         for panel in panels
