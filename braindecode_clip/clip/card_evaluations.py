@@ -54,7 +54,7 @@ def _blocks(content: dict[str, Any], where: str) -> Iterable[str]:
 def _numbers(content: dict[str, Any], where: str) -> Iterable[tuple[str, list[tuple[str, str]]]]:
     own = _scalars(content)
     if any(_is_number(content[key]) for key, _ in own):
-        yield where or "all", own
+        yield where or "(file)", own
     for key, value in content.items():
         if isinstance(value, dict) and key not in ("definitions", "model"):
             yield from _numbers(value, f"{where} / {key}" if where else key)
@@ -83,7 +83,7 @@ def _scalars(item: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
     for key, value in item.items():
         if _is_number(value):
-            found.append((key, f"{value:.4g}" if isinstance(value, float) else count(value)))
+            found.append((key, f"{value:.4g}" if isinstance(value, float) else str(value)))
         elif isinstance(value, bool):
             found.append((key, str(value).lower()))
         elif isinstance(value, str) and _is_short_word(value):

@@ -206,7 +206,7 @@ def test_evaluations_in_the_folder_come_onto_the_card(model):
     assert (
         "| alpha | r1 |\n| --- | --- |\n| 0 | 0.25 |\n| 1 | 0.5 |" in parts["From `wise_ft.json`"]
     )
-    assert "| all | n_leaks 0 |" in parts["From `leakage.json`"]
+    assert "| (file) | n_leaks 0 |" in parts["From `leakage.json`"]
     assert "somebody" not in text and "From `empty.json`" not in parts
     assert "From `tokenizer_config.json`" not in parts and "From `run.json`" not in parts
 
@@ -228,6 +228,12 @@ def test_models_of_earlier_versions_have_a_card_that_claims_nothing(model):
     assert parts["Held-out retrieval"].strip().endswith("Not recorded by the run.")
     assert parts["Training data"].strip().endswith("Not recorded.")
     assert "not recorded" in parts["Model"]
+    # Recipes of earlier versions lack options; what is missing is not said to be something.
+    recipe = yaml.safe_load((model / "recipe.yaml").read_text(encoding="utf-8"))
+    del recipe["training"]["loss"], recipe["optimiser"]["schedule"]
+    (model / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    assert main(["clip", "card", "--model", str(model)]) == 0
+    assert "None" not in (model / "README.md").read_text(encoding="utf-8")
     assert read_run(model).status == "finished"
 
 
