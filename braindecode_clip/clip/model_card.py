@@ -175,11 +175,18 @@ def _training(run: Run) -> list[str]:
             f"{count(record['pairs_per_step'])} pairs, {run.status}",
             f"Weights kept: those of step {count(record.get('weights_of_step', run.step))}",
         ]
+    options = {
+        "loss": training.get("loss"),
+        "false negatives": training.get("false_negatives"),
+        "precision": training.get("precision"),
+        "AdamW's peak rate": optimiser.get("lr"),
+        "weight decay": optimiser.get("weight_decay"),
+        "schedule": optimiser.get("schedule"),
+        "seed": run.recipe.get("seed"),
+    }
+    known = [f"{name} {value}" for name, value in options.items() if value is not None]
     lines += [
-        f"Loss: {training.get('loss')}; false negatives: {training.get('false_negatives')}",
-        f"AdamW, peak rate {optimiser.get('lr')}, weight decay {optimiser.get('weight_decay')}, "
-        f"schedule {optimiser.get('schedule')}",
-        f"Precision: {training.get('precision')}; seed {run.recipe.get('seed')}",
+        f"Options: {', '.join(known)}",
         "Every option: `recipe.yaml`; every step that was logged: `training_log.csv`",
     ]
     return lines

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from braindecode_clip.cli.clip_run import StopSignals
 from braindecode_clip.cli.main import main
+from braindecode_clip.clip.checkpoints import STATE_FILE, read_header
 from braindecode_clip.clip.train import Trainer
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -74,7 +75,9 @@ def test_an_interrupted_run_saves_its_state_and_goes_on(
     assert not (tmp_path / "cut").exists()
     record = json.loads((tmp_path / "cut-state" / "run.json").read_text("utf-8"))
     assert (record["status"], record["step"], record["n_steps"]) == ("interrupted", 3, 9)
+    assert read_header(tmp_path / "cut-state" / STATE_FILE)["step"] == 3
     assert main(command("cut", "--resume")) == 0
+    assert "taken up at step 3 of 9" in capsys.readouterr().err
     record = json.loads((tmp_path / "cut" / "run.json").read_text("utf-8"))
     assert (record["status"], record["step"], record["weights_of_step"]) == ("finished", 9, 9)
     if number == signal.SIGINT:

@@ -59,4 +59,5 @@ def test_rows_that_are_no_numbers_are_left_out(tmp_path):
     with path.open("a", encoding="utf-8") as stream:
         stream.write("60,0.1,2.0,oops,14.5,4.5,,,10.69,240\n")
         stream.write("80,0.1,,0.001,14.5,4.5,,,10.69,240\n")
+        stream.write("100,0.1,2.0,0.001\n")
     assert read_log(path) == ROWS
