@@ -82,9 +82,9 @@ def start_record(trainer: Trainer) -> dict[str, Any]:
         "n_threads": facts["n_threads"],
         "device": trainer.device.type,
         "parameters": count_parameters(trainer.model),
-        "start": _start(facts, recipe.model_dump(mode="json")["model"]),
+        "start": start_of(facts, recipe.model_dump(mode="json")["model"]),
         "teacher": Path(facts["teacher"]).name if facts["teacher"] else None,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": without_places(recipe.model_dump(mode="json")),
         "versions": versions(),
     }
 
@@ -191,19 +191,71 @@ def log_columns(log: list[LogRow]) -> dict[str, list[Any]]:
     return {name: [row[name] for row in rows] for name in (rows[0] if rows else {})}
 
 
-def _start(facts: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
-    """Say what the first weights were: a model folder, a published model, or fresh ones."""
-    first = {"weights_sha256": facts["weights_sha256"]}
+def without_places(options: Any) -> Any:
+    """Return options with the names of files in place of absolute paths.
+
+    Records and pages are handed on, and paths say where their maker works.
+    """
+    if isinstance(options, dict):
+        return {key: without_places(value) for key, value in options.items()}
+    if isinstance(options, list | tuple):
+        return [without_places(value) for value in options]
+    if isinstance(options, str) and (options.startswith("~") or Path(options).is_absolute()):
+        return Path(options).name
+    return options
+
+
+def start_of(facts: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
+    """Say what the first weights were: a model folder's, pretrained ones, or fresh ones.
+
+    Parameters
+    ----------
+    facts : dict
+        Of the run's state.
+    model : dict
+        Section ``model`` of the recipe.
+
+    Returns
+    -------
+    dict
+        ``kind``, ``name`` (None of fresh weights), ``licence`` as far as it was read
+        anywhere, and ``weights_sha256`` of the model before its first step.
+    """
+    model, licence = without_places(model), UNKNOWN
+    weights = model.get("weights") or model.get("pretrained")
+    towers = _pretrained_towers(model)
     if facts["initial"]:
         folder = Path(facts["initial"])
-        licence = licence_of(folder.name, card=folder / "README.md", use_cache=False)
-        return {"kind": "model folder", "name": folder.name, "licence": licence, **first}
-    if model.get("open_clip") and model.get("pretrained"):
-        tag = Path(str(model["pretrained"])).name
-        licence = licence_of("", tag=tag, use_cache=False)
-        name = f"{model['open_clip']} ({tag})"
-        return {"kind": "published model", "name": name, "licence": licence, **first}
-    return {"kind": "fresh weights", "name": None, "licence": UNKNOWN, **first}
+        kind, name = "model folder", folder.name
+        licence = licence_of(name, card=folder / "README.md", use_cache=False)
+    elif weights:
+        kind = "pretrained model"
+        name = " ".join(str(part) for part in (model.get("open_clip"), weights) if part)
+        licence = licence_of("", tag=str(model.get("pretrained")), use_cache=False)
+    elif towers:
+        kind, name = "pretrained towers", ", ".join(towers)
+    else:
+        kind, name = "fresh weights", None
+    return {
+        "kind": kind,
+        "name": name,
+        "licence": licence,
+        "weights_sha256": facts["weights_sha256"],
+    }
+
+
+def _pretrained_towers(model: dict[str, Any]) -> list[str]:
+    """Name the towers whose weights come from elsewhere; the rest of the model is fresh."""
+    vision, text = model.get("vision_cfg") or {}, model.get("text_cfg") or {}
+    found = []
+    if model.get("image_weights"):
+        found.append(f"image {model['image_weights']}")
+    elif vision.get("timm_model_pretrained"):
+        found.append(f"image {vision.get('timm_model_name')}")
+    # open_clip fetches the weights of a transformer unless it is told not to.
+    if text.get("hf_model_name") and text.get("hf_model_pretrained", True):
+        found.append(f"text {text['hf_model_name']}")
+    return found
 
 
 def _n_weights(module: Any) -> int:

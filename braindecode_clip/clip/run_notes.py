@@ -18,6 +18,10 @@ def notes(run: Run, figures: dict[str, Any] | None) -> list[str]:
     """
     found = []
     validation, training = run.data.get("validation", {}), run.data.get("training", {})
+    if run.data.get("captions_shuffled"):
+        found.append(
+            "The training captions were dealt to other pictures: a control, not a model to use."
+        )
     n_held = validation.get("n_pictures", 0)
     n_same = validation.get("n_pictures_in_training")
     if n_same:

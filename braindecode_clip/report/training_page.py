@@ -12,7 +12,7 @@ from PIL import Image
 
 from braindecode_clip import __version__
 from braindecode_clip.clip.held_out import HeldOut
-from braindecode_clip.clip.run_files import Run, log_columns
+from braindecode_clip.clip.run_files import Run, log_columns, without_places
 from braindecode_clip.clip.run_notes import notes
 from braindecode_clip.report.layout import render
 from braindecode_clip.report.numbers import THIN, count, decimal, percent
@@ -81,6 +81,7 @@ class TrainingPage:
 def build_training_page(page: TrainingPage) -> str:
     """Return the page as HTML text; the same content gives the same text."""
     studio, run = Studio(), page.run
+    recipe = without_places(run.recipe)
     wanted = {str(row): picture for row, picture in page.pictures.items()}
     embedded = embed_pictures(wanted, longer_side_px=_PICTURE_PX, budget_mb=_BUDGET_MB)
     pictures = {int(name): picture for name, picture in embedded.items()}
@@ -100,8 +101,8 @@ def build_training_page(page: TrainingPage) -> str:
         "examples": _examples(page, pictures),
         "columns": N_CANDIDATES,
         "data": data_table(run.data) if run.data else None,
-        "changed": changed_options(run.recipe),
-        "recipe": yaml.safe_dump(run.recipe, sort_keys=False, allow_unicode=True),
+        "changed": changed_options(recipe),
+        "recipe": yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True),
         "run_table": run_table(run),
         "versions": run.record.get("versions", {}),
         "library": list(embedded.values()),

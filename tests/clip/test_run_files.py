@@ -15,8 +15,9 @@ from scipy import stats
 
 from braindecode_clip.cli.main import main
 from braindecode_clip.clip.encoders import load_encoder
+from braindecode_clip.clip.licences import UNKNOWN
 from braindecode_clip.clip.model_card import MARK
-from braindecode_clip.clip.run_files import read_run
+from braindecode_clip.clip.run_files import read_run, start_of, without_places
 from braindecode_clip.errors import DataError
 
 RECIPE = {
@@ -245,6 +246,65 @@ def test_a_state_is_read_from_its_record_or_its_header(work, tmp_path):
     run = read_run(state)
     assert (run.status, run.step, run.recipe["seed"]) == ("unfinished", 4, 3)
     assert [row.step for row in run.log] == [2, 4]
+
+
+FACTS = {"initial": "", "weights_sha256": "ab"}
+HEAD = "---\nlicense: cc-by-4.0\n---\n"
+
+
+@pytest.mark.parametrize(
+    ("model", "kind", "name", "licence"),
+    [
+        ({}, "fresh weights", None, UNKNOWN),
+        (
+            {"open_clip": "ViT-B-32", "pretrained": "openai"},
+            "pretrained model",
+            "ViT-B-32 openai",
+            "MIT",
+        ),
+        (
+            {"open_clip": "ViT-B-32", "pretrained": "openai", "weights": "/home/me/w.pt"},
+            "pretrained model",
+            "ViT-B-32 w.pt",
+            "MIT",
+        ),
+        (
+            {"image_weights": "/home/me/lite.pth", "text_cfg": {"hf_model_name": "org/bert"}},
+            "pretrained towers",
+            "image lite.pth, text org/bert",
+            UNKNOWN,
+        ),
+        (
+            {
+                "vision_cfg": {"timm_model_name": "resnet", "timm_model_pretrained": True},
+                "text_cfg": {"hf_model_name": "org/bert", "hf_model_pretrained": False},
+            },
+            "pretrained towers",
+            "image resnet",
+            UNKNOWN,
+        ),
+        ({"vision_cfg": None, "text_cfg": None}, "fresh weights", None, UNKNOWN),
+    ],
+)
+def test_what_a_run_was_started_from_is_named_without_a_path(model, kind, name, licence):
+    found = start_of(FACTS, model)
+    wanted = {"kind": kind, "name": name, "licence": licence, "weights_sha256": "ab"}
+    assert found == wanted
+
+
+def test_a_folder_that_a_run_was_started_from_lends_its_licence(tmp_path):
+    facts = {**FACTS, "initial": str(tmp_path)}
+    assert start_of(facts, {})["licence"] == UNKNOWN
+    (tmp_path / "README.md").write_text(HEAD, encoding="utf-8")
+    found = start_of(facts, {})
+    assert (found["kind"], found["name"]) == ("model folder", tmp_path.name)
+    assert found["licence"] == "cc-by-4.0"
+
+
+def test_options_lose_the_places_of_a_machine():
+    options = {"a": ["/home/me/x.json", "rel/y.json"], "b": {"c": "~/z"}, "n": 1, "o": "org/name"}
+    wanted = {"a": ["x.json", "rel/y.json"], "b": {"c": "z"}, "n": 1, "o": "org/name"}
+    assert without_places(options) == wanted
 
 
 def test_other_folders_and_damaged_files_are_named(model, tmp_path):
