@@ -15,6 +15,7 @@ from braindecode_clip import __version__
 from braindecode_clip.clip.checkpoints import STATE_FILE, read_header
 from braindecode_clip.clip.export import RECIPE_FILE
 from braindecode_clip.clip.licences import UNKNOWN, licence_of
+from braindecode_clip.clip.recall import POOL_SIZE
 from braindecode_clip.clip.training_log import LOG_FILE, LogRow, read_log
 from braindecode_clip.errors import DataError
 
@@ -78,6 +79,8 @@ def start_record(trainer: Trainer) -> dict[str, Any]:
         "n_pictures": len(trainer.batches.pairs),
         "n_captions": len(trainer.batches.pairs.wordings),
         "n_held_out": len(trainer.validation),
+        # Of the retrieval on the way, whose chance it gives.
+        "n_pool_candidates": min(POOL_SIZE, len(set(trainer.validation.first_wordings))),
         "n_processes": trainer.processes.size,
         "n_threads": facts["n_threads"],
         "device": trainer.device.type,

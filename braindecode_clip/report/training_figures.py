@@ -33,6 +33,8 @@ class Curve:
         A level, and what it stands for.
     percent : bool
         Values are shares, shown from 0 to 100.
+    is_from_zero : bool
+        Whether the scale begins at 0.
     """
 
     title: str
@@ -40,6 +42,7 @@ class Curve:
     lines: Mapping[str, Sequence[float | None]]
     reference: tuple[float, str] | None = None
     percent: bool = False
+    is_from_zero: bool = False
 
 
 def curve_figure(curve: Curve, steps: Sequence[int], *, best_step: int | None = None) -> Figure:
@@ -71,6 +74,8 @@ def curve_figure(curve: Curve, steps: Sequence[int], *, best_step: int | None = 
         if curve.percent:
             axis.set_ylim(0, 103)
         else:
+            if curve.is_from_zero:
+                axis.set_ylim(bottom=0)
             axis.yaxis.set_major_locator(MaxNLocator(5))
             axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
         axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))

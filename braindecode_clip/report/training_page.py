@@ -136,13 +136,12 @@ def _curves(run: Run, figures: dict[str, Any] | None, studio: Studio) -> list[Dr
         "picture → caption": columns["val_image_to_text_r1"],
         "caption → picture": columns["val_text_to_image_r1"],
     }
-    pools = (run.record.get("held_out") or {}).get("model", {}).get("pools", {})
-    candidates = pools.get("image_to_text", {}).get("n_candidates")
+    candidates = run.record.get("n_pool_candidates")
     chance = (1 / candidates, f"chance, {percent(1 / candidates)}") if candidates else None
     panels = [
         Curve("Loss", "nats", {"loss": columns["loss"]}, reference=_guessing(run)),
         Curve("Held-out R@1 in pools", "%", retrieval, reference=chance, percent=True),
-        Curve("Learning rate", "", {"learning rate": columns["lr"]}),
+        Curve("Learning rate", "", {"learning rate": columns["lr"]}, is_from_zero=True),
         Curve(
             "Factor on the cosines (logit_scale)",
             "",
@@ -154,8 +153,14 @@ def _curves(run: Run, figures: dict[str, Any] | None, studio: Studio) -> list[Dr
             "",
             {"gradient norm": columns["grad_norm"]},
             reference=(clip, f"clipped at {clip:g}") if (clip := _clip(run)) else None,
+            is_from_zero=True,
         ),
-        Curve("Speed", "pairs per second", {"pairs per second": columns["pairs_per_second"]}),
+        Curve(
+            "Speed",
+            "pairs per second",
+            {"pairs per second": columns["pairs_per_second"]},
+            is_from_zero=True,
+        ),
     ]
     return [
         studio.draw(

@@ -90,6 +90,8 @@ def test_the_record_says_what_ran(work):
     assert (record["status"], record["step"], record["n_steps"]) == ("finished", 4, 4)
     assert (record["n_pictures"], record["n_captions"], record["n_held_out"]) == (18, 18, 8)
     assert (record["pairs_per_step"], record["device"], record["n_threads"]) == (8, "cpu", 1)
+    # No two held-out pictures share a caption.
+    assert record["n_pool_candidates"] == 8
     weights = record["parameters"]
     loaded = load_encoder(str(work / "model"), device="cpu").model
     assert weights["total"] == sum(p.numel() for p in loaded.parameters())

@@ -348,6 +348,16 @@ def test_curves_of_a_running_mean_say_so(text):
     )
 
 
+def test_scales_begin_at_zero_where_asked_and_chance_is_that_of_the_pools():
+    for is_from_zero, low in ((True, 0), (False, 9.9)):
+        curve = Curve("S", "", {"a": [10.0, 12.0]}, is_from_zero=is_from_zero)
+        (axis,) = curve_figure(curve, [1, 2]).axes
+        assert axis.get_ylim()[0] == pytest.approx(low)
+    text = build_training_page(TrainingPage(make_run(n_pool_candidates=50), None))
+    assert "chance, 2.0\u202f%" in text
+    assert "chance, " not in build_training_page(TrainingPage(make_run(), None))
+
+
 def test_the_loss_of_guessing_is_that_of_the_contrasted_pairs(text):
     assert "guessing, ln 128" in text
     sigmoid = TrainingPage(make_run(training={"loss": "siglip"}), None)
