@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from braindecode_clip.clip.card_markdown import bullets, count, section, table
+from braindecode_clip.clip.card_markdown import bullets, count, plain, section, table
 from braindecode_clip.clip.models import CONFIG_FILE
 from braindecode_clip.clip.run_files import DATA_FILE, RUN_FILE, read_json_object
 from braindecode_clip.clip.tokenizers import VOCABULARY_FILE
@@ -15,67 +16,102 @@ from braindecode_clip.clip.tokenizers import VOCABULARY_FILE
 #: JSON of the model itself, not of an evaluation.
 _OWN_FILES = {RUN_FILE, DATA_FILE, CONFIG_FILE, VOCABULARY_FILE}
 _OTHER_FILES = re.compile(r"(tokenizer.*|vocab.*|config.*|special_tokens_map|added_tokens)\.json")
-_MOST_ROWS, _LONGEST_LIST, _LONGEST_TEXT = 60, 20, 60
+_MOST_ROWS, _LONGEST_LIST, _LONGEST_TEXT = 120, 20, 60
+
+
+@dataclass(frozen=True)
+class _Table:
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
 
 
 def evaluation_sections(folder: Path) -> list[str]:
-    """Return a section for every JSON file of figures, whatever command wrote it."""
+    """Return a section for every JSON file of figures, whatever command wrote it.
+
+    Objects of numbers become rows, siblings with a ``value`` and lists of objects become tables,
+    and ``definitions`` are listed. Records of models (objects with ``weights_sha256``) and texts
+    that may be paths are left out.
+    """
     sections = []
     for path in sorted(folder.glob("*.json")):
         if path.name in _OWN_FILES or _OTHER_FILES.fullmatch(path.name):
             continue
         content = read_json_object(path)
-        blocks = list(_blocks(content, ""))
+        blocks = _shortened(_tables(content))
+        texts = [f"{name}: {text}" for name, text in _definitions(content).items()]
         if blocks:
+            blocks += [bullets(texts)] if texts else []
             sections.append(section(f"From `{path.name}`", "\n\n".join(blocks)))
     return sections
 
 
-def _blocks(content: dict[str, Any], where: str) -> Iterable[str]:
-    """Yield tables of an object's numbers; nested objects with their path."""
-    rows = [
-        [path, ", ".join(f"{key} {value}" for key, value in scalars)]
-        for path, scalars in _numbers(content, where)
+def _shortened(tables: Sequence[_Table]) -> list[str]:
+    """Write tables until a card is long enough, and count what is left out."""
+    blocks, n_left = [], _MOST_ROWS
+    for own in tables:
+        rows = own.rows[:n_left]
+        n_left -= len(rows)
+        if rows:
+            title = f"{plain(own.title)}:\n\n" if own.title else ""
+            blocks.append(f"{title}{table(own.columns, rows)}")
+    n_out = sum(len(own.rows) for own in tables) - (_MOST_ROWS - n_left)
+    return blocks + ([f"{count(n_out)} more rows are in the file."] if n_out else [])
+
+
+def _tables(content: dict[str, Any]) -> list[_Table]:
+    """Return the numbers of an object as tables: single ones, then scores, then lists."""
+    single, figures, lists = [], [], []
+    for path, item in _objects(content, ""):
+        own = _scalars(item)
+        if any(_is_number(item[key]) for key, _ in own):
+            said = ", ".join(f"{key} {value}" for key, value in own)
+            single.append([path or "(file)", said])
+        named = {key: value for key, value in item.items() if _is_figure(value)}
+        if named:
+            figures.append(_table_of(path, "score", named))
+        for key, value in item.items():
+            if _is_list_of(value, dict) and any(map(_scalars, value)):
+                rows = {str(k): entry for k, entry in enumerate(value)}
+                lists.append(_table_of(_joined(path, key), "", rows))
+    return [_Table("", ["part", "figures"], single), *figures, *lists]
+
+
+def _table_of(title: str, head: str, rows: dict[str, dict[str, Any]]) -> _Table:
+    texts = {name: dict(_scalars(row)) for name, row in rows.items()}
+    columns = list(dict.fromkeys(key for row in texts.values() for key in row))
+    body = [
+        [*([name] if head else []), *(row.get(column, "") for column in columns)]
+        for name, row in texts.items()
     ]
-    if rows:
-        left_out = len(rows) - _MOST_ROWS
-        yield table(["part", "figures"], rows[:_MOST_ROWS])
-        if left_out > 0:
-            yield f"{count(left_out)} more parts are in the file."
-    for path, items in _lists_of_objects(content, where):
-        columns = list(dict.fromkeys(key for item in items for key, _ in _scalars(item)))
-        body = [[dict(_scalars(item)).get(key, "") for key in columns] for item in items]
-        yield f"{path}:\n\n{table(columns, body[:_MOST_ROWS])}"
-    texts = [f"{name}: {text}" for name, text in _definitions(content)]
-    if texts:
-        yield bullets(texts)
+    return _Table(title, [*([head] if head else []), *columns], body)
 
 
-def _numbers(content: dict[str, Any], where: str) -> Iterable[tuple[str, list[tuple[str, str]]]]:
-    own = _scalars(content)
-    if any(_is_number(content[key]) for key, _ in own):
-        yield where or "(file)", own
+def _objects(content: dict[str, Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield an object and those in it, but for single figures and records of models."""
+    yield where, content
     for key, value in content.items():
-        if isinstance(value, dict) and key not in ("definitions", "model"):
-            yield from _numbers(value, f"{where} / {key}" if where else key)
+        if not isinstance(value, dict) or key == "definitions" or _is_figure(value):
+            continue
+        if "weights_sha256" not in value:
+            yield from _objects(value, _joined(where, key))
 
 
-def _lists_of_objects(content: dict[str, Any], where: str) -> Iterable[tuple[str, list[dict]]]:
-    for key, value in content.items():
-        path = f"{where} / {key}" if where else key
-        if isinstance(value, dict):
-            yield from _lists_of_objects(value, path)
-        elif _is_list_of(value, dict) and any(map(_scalars, value)):
-            yield path, value
+def _is_figure(value: Any) -> bool:
+    return isinstance(value, dict) and _is_number(value.get("value"))
 
 
-def _definitions(content: dict[str, Any]) -> Iterable[tuple[str, str]]:
+def _joined(where: str, key: str) -> str:
+    return f"{where} / {key}" if where else key
+
+
+def _definitions(content: dict[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for key, value in content.items():
-        if isinstance(value, dict):
-            own = value if key == "definitions" else dict(_definitions(value))
+    for _, item in _objects(content, ""):
+        own = item.get("definitions")
+        if isinstance(own, dict):
             found |= {name: text for name, text in own.items() if isinstance(text, str)}
-    yield from found.items()
+    return found
 
 
 def _scalars(item: dict[str, Any]) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +15,17 @@ from PIL import Image
 from scipy import stats
 
 from braindecode_clip.cli.main import main
+from braindecode_clip.clip.checkpoints import Progress
 from braindecode_clip.clip.encoders import load_encoder
 from braindecode_clip.clip.licences import UNKNOWN
 from braindecode_clip.clip.model_card import MARK
-from braindecode_clip.clip.run_files import read_run, start_of, without_places
+from braindecode_clip.clip.run_files import (
+    progress_record,
+    read_run,
+    start_of,
+    without_places,
+)
+from braindecode_clip.clip.training_log import LOG_FILE, LogRow, write_log
 from braindecode_clip.errors import DataError
 
 RECIPE = {
@@ -105,6 +113,35 @@ def test_the_record_says_what_ran(work):
     assert list((work / "model-state" / "tensorboard").glob("events.*"))
 
 
+@pytest.mark.parametrize(
+    ("patience", "is_stopped", "is_ended", "status", "kept"),
+    [
+        (None, False, True, "finished", 90),
+        (None, False, False, "interrupted", 90),
+        (2, True, True, "stopped early", 40),
+        (2, False, True, "finished", 40),
+    ],
+)
+def test_the_record_names_the_step_of_the_weights(
+    patience, is_stopped, is_ended, status, kept, tmp_path
+):
+    training = SimpleNamespace(early_stop_patience=patience)
+    write_log(tmp_path / LOG_FILE, [LogRow(k, 0.1, 1, 1, 1, 1, None, None, 2.5) for k in (40, 90)])
+    trainer = SimpleNamespace(
+        recipe=SimpleNamespace(training=training),
+        progress=Progress(best=0.5, best_step=40, is_stopped=is_stopped),
+        step=90,
+        state_dir=tmp_path,
+    )
+    assert progress_record(trainer, is_ended=is_ended) == {
+        "status": status,
+        "step": 90,
+        "best_step": 40,
+        "weights_of_step": kept,
+        "training_seconds": 5.0,
+    }
+
+
 def test_held_out_figures_are_those_of_the_model_in_the_folder(work):
     found = record_of(work / "model")["held_out"]
     assert found["source"] == "pairs.csv" and set(found) == {"source", "model", "ema"}
@@ -187,12 +224,19 @@ def test_the_code_on_the_card_loads_the_model(work, monkeypatch):
 def test_evaluations_in_the_folder_come_onto_the_card(model):
     files = {
         "metrics.json": {
-            "model": {"name": "tiny-run", "weights_sha256": "a/b"},
+            "after": {"name": "tiny-run", "weights_sha256": "ab", "precision": 32},
             "seed": 2026,
             "stamps": {"n_pairs": 90, "image_to_text": {"r1": 0.123456, "low": 0.1, "n": 90}},
             "definitions": {"r1": "Share of | queries."},
         },
         "wise_ft.json": {"sweep": [{"alpha": 0.0, "r1": 0.25}, {"alpha": 1.0, "r1": 0.5}]},
+        "grouped.json": {
+            "set": {
+                "r1": {"value": 0.5, "ci_low": 0.25, "n": 9},
+                "r5": {"value": 1, "n": 9},
+            },
+            "rows": [{"k": k} for k in range(130)],
+        },
         "leakage.json": {"n_leaks": 0, "where": "/home/somebody/pictures"},
         "tokenizer_config.json": {"n": 7},
         "empty.json": {},
@@ -209,6 +253,14 @@ def test_evaluations_in_the_folder_come_onto_the_card(model):
     assert (
         "| alpha | r1 |\n| --- | --- |\n| 0 | 0.25 |\n| 1 | 0.5 |" in parts["From `wise_ft.json`"]
     )
+    grouped = "set:\n\n| score | value | ci_low | n |\n| --- | --- | --- | --- |\n"
+    grouped += "| r1 | 0.5 | 0.25 | 9 |\n| r5 | 1 |  | 9 |\n"
+    assert grouped in parts["From `grouped.json`"]
+    # 120 rows in all.
+    assert "| 117 |" in parts["From `grouped.json`"] and "| 118 |" not in text
+    assert "| (file) | seed 2026 |" in parts["From `metrics.json`"]
+    assert "12 more rows are in the file." in parts["From `grouped.json`"]
+    assert "precision" not in parts["From `metrics.json`"]
     assert "| (file) | n_leaks 0 |" in parts["From `leakage.json`"]
     assert "somebody" not in text and "From `empty.json`" not in parts
     assert "From `tokenizer_config.json`" not in parts and "From `run.json`" not in parts
