@@ -143,7 +143,12 @@ def train(
     import torch
 
     from braindecode_clip.cli.clip_pairs import as_pairs
-    from braindecode_clip.cli.clip_run import TENSORBOARD_FOLDER, train_to_end, write_results
+    from braindecode_clip.cli.clip_run import (
+        TENSORBOARD_FOLDER,
+        data_record,
+        train_to_end,
+        write_results,
+    )
     from braindecode_clip.clip.distributed import joined
     from braindecode_clip.clip.run_files import start_record
     from braindecode_clip.clip.train import Trainer
@@ -204,10 +209,10 @@ def train(
                 sources,
                 out,
                 record,
+                data=data_record(trainer, sources, workers=workers),
                 with_report=report,
                 with_pictures=report_pictures,
                 with_captions=report_captions,
-                workers=workers,
             )
         logger.info("wrote %s", out)
 

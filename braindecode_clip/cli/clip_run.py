@@ -107,13 +107,14 @@ def train_to_end(
         record = {**record, **progress_record(trainer, is_ended=is_ended)}
         write_json(trainer.state_dir / RUN_FILE, record)
     if not is_ended:
-        get_logger(__name__).warning(
-            "interrupted at step %d of %d; the state is in %s. The same command with --resume "
-            "goes on.",
-            trainer.step,
-            trainer.n_steps,
-            trainer.state_dir,
-        )
+        if is_first:
+            get_logger(__name__).warning(
+                "interrupted at step %d of %d; the state is in %s. The same command with "
+                "--resume goes on.",
+                trainer.step,
+                trainer.n_steps,
+                trainer.state_dir,
+            )
         # Another process may have been told by the first alone.
         raise typer.Exit(128 + (stop.received or signal.SIGTERM))
     return record
@@ -125,12 +126,27 @@ def write_results(
     out: Path,
     record: dict[str, Any],
     *,
+    data: dict[str, Any],
     with_report: bool,
     with_pictures: bool,
     with_captions: bool,
-    workers: int,
 ) -> None:
-    """Write what the run leaves beside its model: data, figures, page and card."""
+    """Write what the run leaves beside its model: data, figures, page and card.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    sources : (PairSource, PairSource)
+        Training and held-out pairs.
+    out : path
+        Folder of the model.
+    record : dict
+        From :func:`train_to_end`.
+    data : dict
+        From :func:`data_record`.
+    with_report, with_pictures, with_captions : bool
+        Whether there is a page, and what of the held-out pairs it shows.
+    """
     from braindecode_clip.cli.clip_card import write_card
     from braindecode_clip.cli.clip_report import REPORT_FILE, Shown, measured, write_page
     from braindecode_clip.clip.run_files import DATA_FILE, RUN_FILE, read_run
@@ -138,7 +154,7 @@ def write_results(
     from braindecode_clip.io.atomic import write_json
     from braindecode_clip.logs import get_logger
 
-    write_json(out / DATA_FILE, data_record(trainer, sources, workers=workers))
+    write_json(out / DATA_FILE, data)
     found, figures = measured(
         out,
         trainer.validation,

@@ -64,14 +64,15 @@ def _tables(content: dict[str, Any]) -> list[_Table]:
     single, figures, lists = [], [], []
     for path, item in _objects(content, ""):
         own = _scalars(item)
-        if any(_is_number(item[key]) for key, _ in own):
+        if _has_number(item):
             said = ", ".join(f"{key} {value}" for key, value in own)
             single.append([path or "(file)", said])
         named = {key: value for key, value in item.items() if _is_figure(value)}
         if named:
             figures.append(_table_of(path, "score", named))
         for key, value in item.items():
-            if _is_list_of(value, dict) and any(map(_scalars, value)):
+            # Lists without a number name pictures or captions, which a card is not for.
+            if _is_list_of(value, dict) and any(map(_has_number, value)):
                 rows = {str(k): entry for k, entry in enumerate(value)}
                 lists.append(_table_of(_joined(path, key), "", rows))
     return [_Table("", ["part", "figures"], single), *figures, *lists]
@@ -95,6 +96,10 @@ def _objects(content: dict[str, Any], where: str) -> Iterator[tuple[str, dict[st
             continue
         if "weights_sha256" not in value:
             yield from _objects(value, _joined(where, key))
+
+
+def _has_number(item: dict[str, Any]) -> bool:
+    return any(map(_is_number, item.values()))
 
 
 def _is_figure(value: Any) -> bool:

@@ -237,7 +237,12 @@ def test_evaluations_in_the_folder_come_onto_the_card(model):
             },
             "rows": [{"k": k} for k in range(130)],
         },
-        "leakage.json": {"n_leaks": 0, "where": "/home/somebody/pictures"},
+        "leakage.json": {
+            "weights_sha256": "ab",
+            "shared": [{"pair": "anna.png", "found_as": "mirrored"}],
+            "n_leaks": 0,
+            "where": "/home/somebody/pictures",
+        },
         "tokenizer_config.json": {"n": 7},
         "empty.json": {},
     }
@@ -261,7 +266,8 @@ def test_evaluations_in_the_folder_come_onto_the_card(model):
     assert "| (file) | seed 2026 |" in parts["From `metrics.json`"]
     assert "12 more rows are in the file." in parts["From `grouped.json`"]
     assert "precision" not in parts["From `metrics.json`"]
-    assert "| (file) | n_leaks 0 |" in parts["From `leakage.json`"]
+    assert "anna" not in text
+    assert "| (file) | weights_sha256 ab, n_leaks 0 |" in parts["From `leakage.json`"]
     assert "somebody" not in text and "From `empty.json`" not in parts
     assert "From `tokenizer_config.json`" not in parts and "From `run.json`" not in parts
 
