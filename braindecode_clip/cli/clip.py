@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from braindecode_clip.cli.clip_card import card as card_command
 from braindecode_clip.cli.clip_data import data
 from braindecode_clip.cli.clip_evaluate import evaluate
 from braindecode_clip.cli.clip_forgetting import forgetting
 from braindecode_clip.cli.clip_lr_range import lr_range
 from braindecode_clip.cli.clip_options import (
+    CaptionsOption,
     DeviceOption,
     ImagesOption,
     InitialOption,
     KindOption,
+    PicturesOption,
     RecipeOption,
     SplitOption,
     TeacherOption,
     ThreadsOption,
 )
+from braindecode_clip.cli.clip_report import report as report_command
 from braindecode_clip.cli.clip_wise_ft import wise_ft
 from braindecode_clip.cli.common import options_help, read_options
 from braindecode_clip.config.clip import (
@@ -38,12 +41,8 @@ from braindecode_clip.config.clip_data import DataConfig, SplitConfig
 from braindecode_clip.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
 
-    from braindecode_clip.clip.train import Trainer
-    from braindecode_clip.clip.training_log import LogRow
     from braindecode_clip.io.pair_source import PairSource
 
 app = typer.Typer(
@@ -69,6 +68,8 @@ app.command()(data)
 
 
 app.command("lr-range")(lr_range)
+app.command("report")(report_command)
+app.command("card")(card_command)
 
 app.command("wise-ft")(wise_ft)
 
@@ -130,19 +131,40 @@ def train(
     ] = "auto",
     threads: ThreadsOption = None,
     device: DeviceOption = "auto",
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Write TensorBoard event files (extra `tensorboard`)."),
+    ] = False,
+    tensorboard_dir: Annotated[
+        Path | None,
+        typer.Option(help="Their folder, implies --tensorboard; STATE/tensorboard by default."),
+    ] = None,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write OUT/report.html at the end.")
+    ] = True,
+    report_pictures: PicturesOption = True,
+    report_captions: CaptionsOption = True,
 ) -> None:
     """Train a model, from scratch or from another one.
 
-    An interrupted run goes on with --resume, bit by bit. With several processes, each takes
+    Besides the model, OUT gets the recipe, the log, run.json, data.json, a report and a model
+    card. Ctrl-C or SIGTERM ends after the current step and saves the state (exit code 130 or
+    143); --resume then goes on, bit by bit. With several processes, each takes
     batch_size pairs: torchrun --nproc-per-node 2 -m braindecode_clip.cli.main clip train ...
     """
     import torch
 
     from braindecode_clip.cli.clip_pairs import as_pairs, cache_bytes
+    from braindecode_clip.cli.clip_run import (
+        TENSORBOARD_FOLDER,
+        data_record,
+        train_to_end,
+        write_results,
+    )
     from braindecode_clip.clip.blueprint import settled
     from braindecode_clip.clip.distributed import joined
+    from braindecode_clip.clip.run_files import start_record
     from braindecode_clip.clip.train import Trainer
-    from braindecode_clip.io.atomic import write_json
     from braindecode_clip.logs import LOGGER_NAME, get_logger, milestone
 
     logger = get_logger(__name__)
@@ -188,11 +210,24 @@ def train(
             )
             n_weights = sum(p.numel() for p in trainer.model.parameters())
             note(f"{trainer.n_steps} steps, {n_weights / 1e6:.2f} million weights")
+        if tensorboard and tensorboard_dir is None:
+            tensorboard_dir = trainer.state_dir / TENSORBOARD_FOLDER
         with milestone(logger, f"trained {config.name}"):
-            _run_with_progress(trainer)
+            record = train_to_end(
+                trainer, tensorboard=tensorboard_dir, record=start_record(trainer)
+            )
         trainer.export(out)
         if processes.is_first:
-            write_json(out / "data.json", _data_record(trainer, sources))
+            write_results(
+                trainer,
+                sources,
+                out,
+                record,
+                data=data_record(trainer, sources, workers=workers),
+                with_report=report,
+                with_pictures=report_pictures,
+                with_captions=report_captions,
+            )
         logger.info("wrote %s", out)
 
 
@@ -219,30 +254,6 @@ def _sources(
     return open_pairs(**training), open_pairs(**held_out)
 
 
-def _data_record(trainer: Trainer, sources: Sequence[PairSource]) -> dict[str, Any]:
-    """What the model was trained on, and what was cut, left out or corrupt."""
-    from braindecode_clip.clip.data_report import describe_reading
-    from braindecode_clip.clip.picture_store import PictureStore
-
-    tokenizer, record = trainer.tokenizer, {}
-    pairs = (trainer.batches.pairs, trainer.validation)
-    for name, source, own in zip(("training", "validation"), sources, pairs, strict=True):
-        is_store = isinstance(own.images, PictureStore)
-        record[name] = {
-            # The name alone: models are handed on, and paths say where their maker works.
-            "source": Path(source.where).name,
-            "kind": source.kind,
-            "n_pictures": len(own),
-            "n_captions": len(own.wordings),
-            **describe_reading(tokenizer, own.wordings),
-            "n_corrupt": len(own.images.corrupt) if is_store else 0,
-            "corrupt": own.images.listed() if is_store else [],
-            "notes": list(source.notes),
-        }
-    record["training"] |= trainer.batches.order_record()
-    return record
-
-
 def _place(device: str) -> tuple[torch.device, int]:
     """Return this process's device, and how many processes ``torchrun`` started (1 without)."""
     import torch
@@ -254,37 +265,3 @@ def _place(device: str) -> tuple[torch.device, int]:
         place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(place)
     return place, n_processes
-
-
-def _run_with_progress(trainer: Trainer) -> None:
-    """Train with a bar on a terminal, and one line for each row of the log elsewhere."""
-    from braindecode_clip.logs import get_logger
-
-    logger = get_logger(__name__)
-    if not (sys.stderr.isatty() and trainer.processes.is_first):
-        trainer.run(on_step=lambda step, n, row: row and logger.info("%s", _line(step, n, row)))
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = ("{task.completed} of {task.total} steps", "{task.fields[note]}")
-    bar = Progress(
-        BarColumn(), *map(TextColumn, columns), TimeRemainingColumn(), console=Console(stderr=True)
-    )
-    with bar:
-        task = bar.add_task("train", total=trainer.n_steps, completed=trainer.step, note="")
-        notes = [""]
-
-        def show(step: int, n_steps: int, row: LogRow | None) -> None:
-            if row is not None:
-                notes[0] = _line(step, n_steps, row).split(": ", 1)[1]
-            bar.update(task, completed=step, note=notes[0])
-
-        trainer.run(on_step=show)
-
-
-def _line(step: int, n_steps: int, row: LogRow) -> str:
-    text = f"step {step} of {n_steps}: loss {row.loss:.3f}, rate {row.lr:.2e}"
-    if row.val_image_to_text_r1 is not None:
-        text += f", held-out R@1 {100 * row.val_image_to_text_r1:.1f} %"
-    return text

@@ -37,3 +37,17 @@ ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="Threads of torch; its own choice by default.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+PicturesOption = Annotated[
+    bool,
+    typer.Option(
+        "--report-pictures/--no-pictures",
+        help="Show held-out pictures on the report; --no-pictures for data that must stay here.",
+    ),
+]
+CaptionsOption = Annotated[
+    bool,
+    typer.Option(
+        "--report-captions/--no-captions",
+        help="Show held-out captions on the report; without them it holds no examples.",
+    ),
+]

@@ -40,7 +40,7 @@ class TrainingState:
         and of processes.
     progress : dict
         JSON-able, what the run has come to: fields of :class:`Progress`, state of the loss
-        scaler.
+        scaler, losses since the last row of the log.
     """
 
     step: int
@@ -154,10 +154,27 @@ def read_state(path: Path) -> TrainingState:
     DataError
         The file is damaged or something else.
     """
+    return _read(path, with_tensors=True)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Return ``step``, ``facts`` and ``progress`` of a state without reading its tensors.
+
+    Raises
+    ------
+    DataError
+        The file is damaged or something else.
+    """
+    state = _read(path, with_tensors=False)
+    return {"step": state.step, "facts": state.facts, "progress": state.progress}
+
+
+def _read(path: Path, *, with_tensors: bool) -> TrainingState:
     try:
         with safe_open(path, framework="pt") as stream:
             header = json.loads(stream.metadata()[_HEADER])
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+            names = stream.keys() if with_tensors else ()
+            tensors = {name: stream.get_tensor(name) for name in names}
         return TrainingState(header["step"], tensors, header["facts"], header["progress"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise DataError(

@@ -49,8 +49,8 @@ from braindecode_clip.clip.training_log import (
     LOG_FILE,
     LogRow,
     append_row,
-    read_rows,
-    write_rows,
+    read_log,
+    write_log,
 )
 from braindecode_clip.config.clip import ClipRecipe
 from braindecode_clip.errors import ConfigError, DataError
@@ -129,7 +129,7 @@ class Trainer:
         self.batches = PairBatches(
             pairs,
             self.tokenizer,
-            batch_size=recipe.training.batch_size * self.processes.size,
+            batch_size=self.n_pairs_per_step,
             seed=recipe.seed,
             mean=recipe.preprocess.mean,
             std=recipe.preprocess.std,
@@ -169,13 +169,20 @@ class Trainer:
                 equal_pictures(pairs.images) if pairs.files is None else pairs.files
             )
         self.progress = Progress()
+        self._losses: list[float] = []
         self.step = self._resume() if self._found_state(resume) else self._start()
         kept = self.learner.kept_features(self.batches, keep_bytes)
         self.batches.keep(kept)
         fits = kept.n_bytes + kept.held_out_bytes(len(validation)) <= keep_bytes
         self._remembered = Remembered(kept.towers if fits else ())
 
-    def run(self, *, stop_after: int | None = None, on_step: OnStep | None = None) -> bool:
+    def run(
+        self,
+        *,
+        stop_after: int | None = None,
+        on_step: OnStep | None = None,
+        is_asked_to_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
         """Train to the end, or to step ``stop_after``; tell whether the end is reached.
 
         The end is the last step, or an early stop.
@@ -186,6 +193,9 @@ class Trainer:
             Save the state after this many steps in all and return.
         on_step : callable, optional
             Called with (steps done, steps in all, log row or None) after every step.
+        is_asked_to_stop : callable, optional
+            Asked after every step, in the first process; if so, the state is saved and the
+            run ends there, to be taken up later.
 
         Raises
         ------
@@ -194,16 +204,17 @@ class Trainer:
         """
         training = self.recipe.training
         last = self.n_steps if stop_after is None else min(stop_after, self.n_steps)
-        losses: list[float] = []
-        started = time.perf_counter()
-        while self.step < last and not self.progress.is_stopped:
+        since, started, is_asked = self.step, time.perf_counter(), False
+        while self.step < last and not (self.progress.is_stopped or is_asked):
             loss, grad_norm = self.take_step(self._rate())
-            losses.append(loss)
+            self._losses.append(loss)
             row = None
             if self.step % training.log_every == 0 or self.step == self.n_steps:
-                row = self._log(losses, grad_norm, time.perf_counter() - started)
-                losses, started = [], time.perf_counter()
-            is_last = self.step == last or self.progress.is_stopped
+                row = self._log(grad_norm, self.step - since, time.perf_counter() - started)
+                since, started, self._losses = self.step, time.perf_counter(), []
+            # All processes must stop at one step.
+            is_asked = bool(self.processes.first_says(float(is_asked_to_stop())))
+            is_last = self.step == last or self.progress.is_stopped or is_asked
             if self.step % training.checkpoint_every == 0 or is_last:
                 self._save()
             if on_step is not None:
@@ -262,6 +273,11 @@ class Trainer:
         self.step += 1
         return values
 
+    @property
+    def n_pairs_per_step(self) -> int:
+        """Pairs of a step, of all processes."""
+        return self.recipe.training.batch_size * self.processes.size
+
     def _rate(self) -> float:
         return learning_rate(self.step, self.n_steps, self.recipe.optimiser)
 
@@ -281,7 +297,7 @@ class Trainer:
         )
         return whole.to(self.device)
 
-    def _log(self, losses: list[float], grad_norm: float, seconds: float) -> LogRow:
+    def _log(self, grad_norm: float, n_steps: int, seconds: float) -> LogRow:
         recalls: tuple[float | None, float | None] = (None, None)
         is_due = self.step % self.recipe.training.validate_every == 0
         if is_due or self.step == self.n_steps:
@@ -291,13 +307,14 @@ class Trainer:
         row = LogRow(
             step=self.step,
             epoch=round(self.step / self.batches.steps_per_epoch, 3),
-            loss=float(np.mean(losses)),
+            loss=float(np.mean(self._losses)),
             lr=self.learner.optimiser.param_groups[0]["lr"],
             logit_scale=float(self.model.logit_scale.detach().exp()),
             grad_norm=grad_norm,
             val_image_to_text_r1=recalls[0],
             val_text_to_image_r1=recalls[1],
             seconds=round(seconds, 2),
+            pairs_per_second=n_steps * self.n_pairs_per_step / seconds,
         )
         if self.processes.is_first:
             append_row(self.state_dir / LOG_FILE, row)
@@ -319,7 +336,12 @@ class Trainer:
             self.learner.modules,
             self.learner.optimiser if name == STATE_FILE else None,
             facts=self.facts,
-            progress={**asdict(self.progress), "scaler": self.learner.scaler.state_dict()},
+            progress={
+                **asdict(self.progress),
+                "scaler": self.learner.scaler.state_dict(),
+                # Of the next row of the log.
+                "losses": self._losses,
+            },
         )
         write_state(self.state_dir / name, state)
 
@@ -335,7 +357,7 @@ class Trainer:
     def _start(self) -> int:
         if self.processes.is_first:
             self.state_dir.mkdir(parents=True, exist_ok=True)
-            write_rows(self.state_dir / LOG_FILE, [])
+            write_log(self.state_dir / LOG_FILE, [])
         return 0
 
     def _resume(self) -> int:
@@ -346,13 +368,14 @@ class Trainer:
         scaler = state.progress.pop("scaler")
         if scaler:
             self.learner.scaler.load_state_dict(scaler)
+        self._losses = state.progress.pop("losses", [])
         self.progress = Progress(**state.progress)
         # Rows after the saved step belong to steps that will be done again.
         log = self.state_dir / LOG_FILE
         if self.processes.is_first:
             for unfinished in self.state_dir.glob(".*.part"):
                 unfinished.unlink()
-            write_rows(log, [row for row in read_rows(log) if int(row[0]) <= state.step])
+            write_log(log, [row for row in read_log(log) if row.step <= state.step])
         logger.info("%s: taken up at step %d of %d", path, state.step, self.n_steps)
         return state.step
 

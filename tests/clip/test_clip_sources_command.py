@@ -43,7 +43,17 @@ def write_recipe(tiny_recipe, tmp_path):
 
 
 def train(recipe, pairs, out, *more):
-    command = ["clip", "train", "--recipe", str(recipe), "--pairs", str(pairs), "--out", str(out)]
+    command = [
+        "clip",
+        "train",
+        "--recipe",
+        str(recipe),
+        "--pairs",
+        str(pairs),
+        "--out",
+        str(out),
+        "--no-report",
+    ]
     return main([*command, "--threads", "1", *map(str, more)])
 
 

@@ -162,7 +162,11 @@ from braindecode_clip.cli.main import main
 sys.exit(main({list(map(str, cut[2:]))!r}))
 """
     (tmp_path / "job.py").write_text(job, encoding="utf-8")
-    assert start(tmp_path / "job.py").returncode == 0
+    # A run that has not come to its end writes no model, and says so by its exit code.
+    done = start(tmp_path / "job.py")
+    assert done.returncode != 0 and "interrupted at step 5 of 9" in done.stderr, done.stderr[-2000:]
+    assert done.stderr.count("interrupted at step") == 1
+    assert not (tmp_path / "cut").exists()
     done = start(*train("cut", **options, checkpoint_every=1), "--resume")
     assert done.returncode == 0, done.stderr[-2000:]
     found = read_state(tmp_path / "cut-state" / "training_state.safetensors")

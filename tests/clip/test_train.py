@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from braindecode_clip.clip.encoders import load_encoder
 from braindecode_clip.clip.models import build_model
 from braindecode_clip.clip.tokenizers import WordTokenizer
 from braindecode_clip.clip.train import Trainer
-from braindecode_clip.clip.training_log import LOG_FILE
+from braindecode_clip.clip.training_log import LOG_FILE, read_log
 from braindecode_clip.errors import ConfigError, DataError
 
 
@@ -43,9 +45,9 @@ def start(tiny_recipe, make_pairs, tmp_path):
 
 
 def log_rows(folder):
-    """The log without the wall time, which no run repeats."""
+    """The log without wall time and speed, which no run repeats."""
     with (folder / LOG_FILE).open(newline="", encoding="utf-8") as stream:
-        return [row[:-1] for row in csv.reader(stream)]
+        return [row[:-2] for row in csv.reader(stream)]
 
 
 @pytest.mark.parametrize("stop", [3, 4, 7])
@@ -66,8 +68,22 @@ def test_a_stopped_run_goes_on_bit_by_bit(start, tmp_path, stop):
     moments = [name for name in states[0] if name.startswith("optimiser.")]
     assert len(moments) == 3 * len(list(whole.learner.modules.parameters()))
     assert all(torch.equal(states[0][name], states[1][name]) for name in moments)
-    if stop % 2 == 0:
-        assert log_rows(tmp_path / "whole") == log_rows(tmp_path / "cut")
+    # Also where the stop falls between two rows, whose loss is a mean over both sides of it.
+    assert log_rows(tmp_path / "whole") == log_rows(tmp_path / "cut")
+
+
+def test_speed_is_that_of_the_steps_that_were_timed(start, tmp_path, monkeypatch):
+    ticks = itertools.count()
+    # Each look at the clock is a second later: one before and one after the steps of a row.
+    clock = SimpleNamespace(perf_counter=lambda: next(ticks))
+    monkeypatch.setattr("braindecode_clip.clip.train.time", clock)
+    start("run").run(stop_after=3)
+    start("run", resume=True).run()
+    rows = read_log(tmp_path / "run" / LOG_FILE)
+    assert [row.step for row in rows] == [2, 4, 6, 8, 9]
+    assert {row.seconds for row in rows} == {1}
+    # Eight pairs a step; of the row of step 4 one step came before the run was taken up.
+    assert [row.pairs_per_second for row in rows] == [16, 8, 16, 16, 8]
 
 
 def test_a_killed_run_repeats_the_steps_since_its_last_state(start, tmp_path):
