@@ -181,15 +181,14 @@ def _held_out_of(folder: Path, pairs: Pairs, *, names: Sequence[str], device: st
     """Encode pairs with the model in a folder."""
     from braindecode_clip.clip.encoders import choose_device
     from braindecode_clip.clip.held_out import HeldOut
-    from braindecode_clip.clip.models import load_model_directory
+    from braindecode_clip.clip.initial import read_start
     from braindecode_clip.clip.picture_store import PictureStore
     from braindecode_clip.clip.train import encode_pairs
 
-    loaded = load_model_directory(folder, device=choose_device(device))
-    preprocess = loaded.config["preprocess_cfg"]
-    images, texts = encode_pairs(
-        loaded.model, pairs, loaded.tokenize, mean=preprocess["mean"], std=preprocess["std"]
-    )
+    loaded = read_start(folder)
+    model = loaded.model.to(choose_device(device))
+    how = {key: tuple(loaded.preprocessing[key]) for key in ("mean", "std")}
+    images, texts = encode_pairs(model, pairs, loaded.tokenizer, **how)
     if isinstance(pairs.images, PictureStore):
         names = pairs.images.names
     return HeldOut(

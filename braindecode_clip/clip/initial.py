@@ -81,8 +81,8 @@ class _Renormalised(torch.nn.Module):
     def logit_scale(self) -> torch.Tensor:
         return self.model.logit_scale
 
-    def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.model.encode_image(pixels * self.factor + self.shift)
+    def encode_image(self, pixels: torch.Tensor, *, normalize: bool = False) -> torch.Tensor:
+        return self.model.encode_image(pixels * self.factor + self.shift, normalize=normalize)
 
     def encode_text(self, tokens: torch.Tensor, *, normalize: bool) -> torch.Tensor:
         return self.model.encode_text(tokens, normalize=normalize)
