@@ -283,6 +283,8 @@ def test_the_command_says_what_it_cost(folder, worse_model, tmp_path, capsys):
     top = row_of(found["rows"], "zero_shot label", "top_1")
     assert top["before"] > 0.8 > top["after"]
     assert (top["verdict"], top["role"], top["set"]) == ("lost", "general", "shapes")
+    # A third of the pictures has no caption: vectors and captions must not shift.
+    assert row_of(found["rows"], "image_to_text", "r1")["before"] > 0.8
     probe = row_of(found["rows"], "probe label", "top_1")
     assert probe["n"] < top["n"] < 2 * probe["n"] + 2
     assert probe["before"] > 0.5
