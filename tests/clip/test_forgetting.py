@@ -168,6 +168,9 @@ def test_p_is_that_of_all_exchanges_of_whole_clusters():
     want = np.mean(np.array(null) >= abs(change.mean()) - 1e-12)
     assert found.p == pytest.approx(want)
     assert 0 < found.p < 1
+    terms = sides[1][0].terms
+    assert terms.shape == (6, 1)
+    assert terms.sum() == pytest.approx(after.mean())
 
 
 def test_exchanges_in_parts_give_a_p_as_good(monkeypatch):
