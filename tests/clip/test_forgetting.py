@@ -168,6 +168,9 @@ def test_p_is_that_of_all_exchanges_of_whole_clusters():
     want = np.mean(np.array(null) >= abs(change.mean()) - 1e-12)
     assert found.p == pytest.approx(want)
     assert 0 < found.p < 1
+    terms = sides[1][0].terms
+    assert terms.shape == (6, 1)
+    assert terms.sum() == pytest.approx(after.mean())
 
 
 def test_exchanges_in_parts_give_a_p_as_good(monkeypatch):
@@ -283,6 +286,8 @@ def test_the_command_says_what_it_cost(folder, worse_model, tmp_path, capsys):
     top = row_of(found["rows"], "zero_shot label", "top_1")
     assert top["before"] > 0.8 > top["after"]
     assert (top["verdict"], top["role"], top["set"]) == ("lost", "general", "shapes")
+    # A third of the pictures has no caption: vectors and captions must not shift.
+    assert row_of(found["rows"], "image_to_text", "r1")["before"] > 0.8
     probe = row_of(found["rows"], "probe label", "top_1")
     assert probe["n"] < top["n"] < 2 * probe["n"] + 2
     assert probe["before"] > 0.5
