@@ -21,10 +21,12 @@ from tower_files import (
 
 from braindecode_clip.clip.blueprint import settled
 from braindecode_clip.clip.data import Pairs, normalised
+from braindecode_clip.clip.data_report import describe_reading
 from braindecode_clip.clip.encoders import load_encoder
 from braindecode_clip.clip.models import build_model, save_model
+from braindecode_clip.clip.optim import layer_scales
 from braindecode_clip.clip.run_state import weights_digest
-from braindecode_clip.clip.tokenizers import WordTokenizer
+from braindecode_clip.clip.tokenizers import ByteTokenizer, WordTokenizer
 from braindecode_clip.clip.torchvision_compat import import_open_clip
 from braindecode_clip.clip.train import Trainer
 from braindecode_clip.config.clip import ClipRecipe
@@ -187,6 +189,27 @@ def test_a_directory_with_a_text_tower_of_transformers_may_be_moved(
     assert str(tmp_path) not in second.recipe.model_dump_json()
 
 
+def test_a_text_tower_of_the_hub_is_read_from_what_lies_beside_it(start, towers, tmp_path):
+    trainer = start(make_recipe(towers("huggingface")))
+    trainer.export(tmp_path / "model")
+    want = load_encoder(str(tmp_path / "model"), device="cpu").encode_text(TEXTS)
+    path = tmp_path / "model" / "open_clip_config.json"
+    content = json.loads(path.read_text())
+    text = content["model_cfg"]["text_cfg"]
+    assert text["hf_model_name"] == str(tmp_path / "model" / "text")
+    text["hf_model_name"] = text["hf_tokenizer_name"] = "lab/nowhere"
+    path.write_text(json.dumps(content))
+    found = load_encoder(str(tmp_path / "model"), device="cpu").encode_text(TEXTS)
+    np.testing.assert_array_equal(found, want)
+    second = start(make_recipe(), "second", initial=tmp_path / "model")
+    assert second.recipe.model.text_cfg["hf_model_name"] == "lab/nowhere"
+    second.export(tmp_path / "third")
+    written = json.loads((tmp_path / "third" / "open_clip_config.json").read_text())
+    assert written["model_cfg"]["text_cfg"]["hf_model_name"] == "lab/nowhere"
+    found = load_encoder(str(tmp_path / "third"), device="cpu").encode_text(TEXTS)
+    np.testing.assert_array_equal(found, want)
+
+
 def test_a_pretrained_text_tower_is_loaded_whole(start, towers, tmp_path):
     import transformers
 
@@ -209,8 +232,6 @@ def test_a_pretrained_text_tower_is_loaded_whole(start, towers, tmp_path):
 
 
 def test_words_that_the_start_does_not_know_are_read_as_unknown(start, towers, make_pairs):
-    from braindecode_clip.clip.data_report import describe_reading
-
     first = start(make_recipe(towers("words")))
     first.export(first.state_dir / "model")
     pairs = make_pairs(13, 1)
@@ -297,6 +318,9 @@ def test_a_named_model_brings_weights_activation_and_preprocessing(
     for found, wanted in zip(vectors_of(trainer, pixels), want, strict=True):
         np.testing.assert_allclose(found, wanted, atol=ATOL)
     assert float(trainer.model.logit_scale.detach()) == 3.0
+    # What is written of the run stands for the same run.
+    again = ClipRecipe.model_validate(trainer.recipe.model_dump(mode="json"))
+    assert settled(again) == trainer.recipe
     trainer.run()
     trainer.export(tmp_path / "model")
     check_same_vectors(tmp_path / "model", trainer, make_pairs(2, 3).images)
@@ -420,8 +444,11 @@ def test_other_preprocessing_than_the_starts_is_told(start, towers, tmp_path, ca
 def test_other_fields_of_a_config_are_kept(tmp_path):
     path = write_config(tmp_path / "a.json", custom_text=True)
     recipe = settled(make_recipe({"config": str(path), "tokenizer": "bytes"}))
-    from braindecode_clip.clip.tokenizers import ByteTokenizer
-
+    assert recipe.model.other_cfg == {"custom_text": True}
+    assert settled(recipe) == recipe
+    more = {"config": str(path), "other_cfg": {"custom_text": False}}
+    with pytest.raises(ConfigError, match=r"model.other_cfg: custom_text is not that"):
+        settled(make_recipe(more))
     tokenizer = ByteTokenizer(context_length=12)
     model = build_model(recipe, tokenizer)
     assert isinstance(model, open_clip.CustomTextCLIP)
@@ -457,3 +484,51 @@ def test_a_tokenizer_that_does_not_fit_the_text_tower_is_refused(tmp_path, start
                 }
             )
         )
+
+
+def test_layers_of_transformers_and_timm_learn_at_their_own_rates(start, tmp_path):
+    model = bert_towers(write_bert(tmp_path / "bert", num_hidden_layers=2))
+    model["vision_cfg"] = {"timm_model_name": "test_efficientnet", "image_size": 32}
+    recipe = make_recipe(model).model_dump()
+    recipe["optimiser"]["layer_decay"] = 0.5
+    trainer = start(ClipRecipe.model_validate(recipe))
+    found = layer_scales(trainer.model, 0.5)
+    text = "text.transformer."
+    assert found[f"{text}embeddings.word_embeddings.weight"] == 0.5**3
+    assert found[f"{text}embeddings.LayerNorm.bias"] == 0.5**3
+    assert found[f"{text}encoder.layer.0.output.dense.weight"] == 0.25
+    assert found[f"{text}encoder.layer.1.output.dense.weight"] == 0.5
+    assert found["text.proj.weight"] == 1
+    n_stages = len(trainer.model.visual.trunk.blocks)
+    assert found["visual.trunk.conv_stem.weight"] == 0.5 ** (n_stages + 1)
+    assert found["visual.trunk.bn1.weight"] == 0.5 ** (n_stages + 1)
+    first = [v for k, v in found.items() if k.startswith("visual.trunk.blocks.0.")]
+    assert set(first) == {0.5**n_stages}
+    head = ("conv_head", "bn2")
+    assert {
+        v for k, v in found.items() if k.startswith("visual.trunk.") and k.split(".")[2] in head
+    } == {1}
+    assert found["visual.head.proj.weight"] == 1
+    trainer.run(stop_after=1)
+
+
+def test_blocks_of_transformers_computed_again_give_the_same_gradient(start, towers):
+    found = []
+    model = {**towers("huggingface"), "vision_cfg": WRITTEN_IMAGE}
+    for k, memory in enumerate(("none", "checkpoint")):
+        trainer = start(make_recipe(model, memory=memory), f"run{k}")
+        trainer.model.train()
+        torch.manual_seed(5)
+        trainer.learner.gradients.backward(trainer._inputs(trainer.batches[0]))
+        found.append([p.grad for p in trainer.model.parameters()])
+    blocks = trainer.model.text.transformer.modules()
+    assert any(getattr(block, "gradient_checkpointing", False) for block in blocks)
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-7)
+
+
+def test_a_pull_to_the_start_is_for_pretrained_towers_too(start, towers):
+    trainer = start(make_recipe(towers("huggingface"), l2_sp=0.1))
+    trainer.run(stop_after=2)
+    with pytest.raises(ConfigError, match="l2_sp pulls towards a model: give --initial"):
+        start(make_recipe(towers("words"), l2_sp=0.1), "fresh")
