@@ -27,9 +27,8 @@ from braindecode_clip.clip.data import Batch, PairBatches, Pairs, normalised
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.export import export_run
 from braindecode_clip.clip.false_negatives import equal_pictures
-from braindecode_clip.clip.initial import Start, load_teacher, read_start
+from braindecode_clip.clip.initial import load_teacher, read_start, tokenizer_for
 from braindecode_clip.clip.learner import Learner
-from braindecode_clip.clip.model_tokenizers import tokenizer_of
 from braindecode_clip.clip.optim import learning_rate
 from braindecode_clip.clip.picture_store import PictureStore, prepared_rows
 from braindecode_clip.clip.recall import Recall, pooled_recall
@@ -118,7 +117,7 @@ class Trainer:
         self.processes = Processes() if processes is None else processes
         self.state_dir, self.device = Path(state_dir), torch.device(device)
         start = None if initial is None else read_start(initial)
-        self.tokenizer = tokenizer_for(recipe, pairs, start)
+        self.tokenizer = tokenizer_for(recipe, lambda: pairs.wordings, start)
         check_tokenizer(recipe, self.tokenizer, has_teacher=teacher is not None)
         guide = None if teacher is None else load_teacher(teacher, recipe, own=self.tokenizer)
         self.batches = PairBatches(
@@ -364,28 +363,6 @@ def encode_pairs(
             texts.append(model.encode_text(tokens, normalize=True).float().cpu().numpy())
     model.train(was_training)
     return np.concatenate(images), np.concatenate(texts)
-
-
-def tokenizer_for(recipe: ClipRecipe, pairs: Pairs, start: Start | None) -> Tokenizer:
-    """Return the tokenizer of a settled recipe, or of the model that training starts from.
-
-    Raises
-    ------
-    ConfigError
-        The recipe asks for another kind than the model has, or for one that does not fit the
-        text tower.
-    DataError
-        The tokenizer's files are not at hand.
-    """
-    if start is None:
-        return tokenizer_of(recipe, lambda: pairs.wordings)
-    kind = recipe.model.tokenizer
-    if kind not in ("auto", start.tokenizer.kind):
-        raise ConfigError(
-            f"recipe '{recipe.name}': model.tokenizer is '{kind}', and {start.folder} has one of "
-            f"the kind '{start.tokenizer.kind}'. Leave it out."
-        )
-    return start.tokenizer
 
 
 def _check_pairs(recipe: ClipRecipe, training: Pairs, validation: Pairs) -> None:
