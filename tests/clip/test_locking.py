@@ -388,6 +388,21 @@ def test_features_are_kept_only_where_they_stay_the_same(tiny_recipe, make_pairs
         assert (trainer.batches[0].pixels.ndim == 2) is (name == "no room for held-out pairs")
         assert not trainer._remembered._towers
     assert "are not kept; --cache memory keeps them" in caplog.text
+    both = {**lock, "text_tower": "lock", "text_unlocked_layers": 1}
+    recipe = with_adapt(tiny_recipe, vision=VIT, adapt=both, training={"max_shift_px": 0})
+    for room, is_kept in (
+        (26 * 32 * 4 + 52 * 16 * 4 - 1, False),
+        (26 * 32 * 4 + 52 * 16 * 4, True),
+    ):
+        trainer = Trainer(
+            recipe,
+            make_pairs(26, 1),
+            validation=make_pairs(11, 2),
+            state_dir=tmp_path / f"both-{room}",
+            keep_bytes=room,
+        )
+        assert trainer.batches[0].pixels.ndim == 2
+        assert (trainer.batches[0].texts is not None) is is_kept
 
 
 def test_corrupt_pictures_are_replaced_as_without_kept_features(tiny_recipe, make_pairs, tmp_path):

@@ -361,6 +361,9 @@ def test_cut_texts_are_named_by_every_tokenizer(caplog, tmp_path):
         assert "1 texts have more than the 6 tokens" in caplog.text
         assert "red red red red red dog" in caplog.text
         caplog.clear()
+        tokenizer(["red red red red red dog"])
+        assert not caplog.text
+        caplog.clear()
         tokenizer(["dog"])
         assert not caplog.text
 

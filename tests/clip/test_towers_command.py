@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import csv
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import yaml
 from pair_files import write_folder
-from tower_files import WRITTEN_IMAGE, WRITTEN_TEXT
+from tower_files import WRITTEN_IMAGE, WRITTEN_TEXT, bert_towers, write_bert
 
 from braindecode_clip.cli.main import main
 
@@ -91,3 +95,36 @@ def test_mistakes_with_towers_end_with_one_message(write_recipe, tmp_path, capsy
         printed = capsys.readouterr().err
         assert words in printed and "Traceback" not in printed
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_train_frozen_batch_norm_as_one_does(write_recipe, tmp_path, request):
+    """Towers of timm and transformers; without dropout, which each process draws for itself."""
+    pytest.importorskip("transformers")
+    pairs = write_folder(tmp_path / "f", 24)
+    none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = bert_towers(write_bert(tmp_path / "bert", **none))
+    model["vision_cfg"] = {"timm_model_name": "test_efficientnet", "image_size": 32}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(request.config.rootpath),
+    }
+    logs = []
+    for n, size in ((2, 4), (1, 8)):
+        training = {**TRAINING, "epochs": 2, "batch_size": size, "freeze_batch_norm": True}
+        recipe = write_recipe(model=model, training={**training, "log_every": 1})
+        out = tmp_path / f"m{n}"
+        command = [sys.executable, "-m"]
+        if n > 1:
+            command += ["torch.distributed.run", "--nproc-per-node", str(n), "-m"]
+        command += ["braindecode_clip.cli.main", "clip", "train", "--recipe", recipe]
+        command += ["--pairs", str(pairs), "--out", str(out), "--threads", "1", "--device", "cpu"]
+        subprocess.run(command, check=True, env=environment, timeout=300)
+        with (out / "training_log.csv").open(newline="", encoding="utf-8") as file:
+            logs.append(
+                [(float(row["loss"]), float(row["grad_norm"])) for row in csv.DictReader(file)]
+            )
+    assert len(logs[0]) == 4
+    for two, one in zip(*logs, strict=True):
+        assert two == pytest.approx(one, rel=1e-4)

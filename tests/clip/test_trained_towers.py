@@ -21,10 +21,12 @@ from tower_files import (
 
 from braindecode_clip.clip.blueprint import settled
 from braindecode_clip.clip.data import Pairs, normalised
+from braindecode_clip.clip.data_report import describe_reading
 from braindecode_clip.clip.encoders import load_encoder
 from braindecode_clip.clip.models import build_model, save_model
+from braindecode_clip.clip.optim import layer_scales
 from braindecode_clip.clip.run_state import weights_digest
-from braindecode_clip.clip.tokenizers import WordTokenizer
+from braindecode_clip.clip.tokenizers import ByteTokenizer, WordTokenizer
 from braindecode_clip.clip.torchvision_compat import import_open_clip
 from braindecode_clip.clip.train import Trainer
 from braindecode_clip.config.clip import ClipRecipe
@@ -230,8 +232,6 @@ def test_a_pretrained_text_tower_is_loaded_whole(start, towers, tmp_path):
 
 
 def test_words_that_the_start_does_not_know_are_read_as_unknown(start, towers, make_pairs):
-    from braindecode_clip.clip.data_report import describe_reading
-
     first = start(make_recipe(towers("words")))
     first.export(first.state_dir / "model")
     pairs = make_pairs(13, 1)
@@ -318,6 +318,9 @@ def test_a_named_model_brings_weights_activation_and_preprocessing(
     for found, wanted in zip(vectors_of(trainer, pixels), want, strict=True):
         np.testing.assert_allclose(found, wanted, atol=ATOL)
     assert float(trainer.model.logit_scale.detach()) == 3.0
+    # What is written of the run stands for the same run.
+    again = ClipRecipe.model_validate(trainer.recipe.model_dump(mode="json"))
+    assert settled(again) == trainer.recipe
     trainer.run()
     trainer.export(tmp_path / "model")
     check_same_vectors(tmp_path / "model", trainer, make_pairs(2, 3).images)
@@ -441,8 +444,11 @@ def test_other_preprocessing_than_the_starts_is_told(start, towers, tmp_path, ca
 def test_other_fields_of_a_config_are_kept(tmp_path):
     path = write_config(tmp_path / "a.json", custom_text=True)
     recipe = settled(make_recipe({"config": str(path), "tokenizer": "bytes"}))
-    from braindecode_clip.clip.tokenizers import ByteTokenizer
-
+    assert recipe.model.other_cfg == {"custom_text": True}
+    assert settled(recipe) == recipe
+    more = {"config": str(path), "other_cfg": {"custom_text": False}}
+    with pytest.raises(ConfigError, match=r"model.other_cfg: custom_text is not that"):
+        settled(make_recipe(more))
     tokenizer = ByteTokenizer(context_length=12)
     model = build_model(recipe, tokenizer)
     assert isinstance(model, open_clip.CustomTextCLIP)
@@ -481,8 +487,6 @@ def test_a_tokenizer_that_does_not_fit_the_text_tower_is_refused(tmp_path, start
 
 
 def test_layers_of_transformers_and_timm_learn_at_their_own_rates(start, tmp_path):
-    from braindecode_clip.clip.optim import layer_scales
-
     model = bert_towers(write_bert(tmp_path / "bert", num_hidden_layers=2))
     model["vision_cfg"] = {"timm_model_name": "test_efficientnet", "image_size": 32}
     recipe = make_recipe(model).model_dump()
