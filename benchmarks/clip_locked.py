@@ -10,6 +10,7 @@ the bit. What computing the features costs, once in a run, is a line of its own.
 
 from __future__ import annotations
 
+import logging
 import sys
 import tempfile
 import time
@@ -59,6 +60,8 @@ def epoch_of(trainer: Trainer):
 def main() -> None:
     arguments = parse_arguments(__doc__.splitlines()[0])
     torch.set_num_threads(1)
+    # Nobody needs to be told that the weights are random.
+    logging.getLogger("braindecode_clip").setLevel(logging.ERROR)
     n = 128 if arguments.quick else 512
     recipe = make_recipe()
     rng = np.random.default_rng(0)

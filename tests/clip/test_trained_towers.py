@@ -532,3 +532,17 @@ def test_a_pull_to_the_start_is_for_pretrained_towers_too(start, towers):
     trainer.run(stop_after=2)
     with pytest.raises(ConfigError, match="l2_sp pulls towards a model: give --initial"):
         start(make_recipe(towers("words"), l2_sp=0.1), "fresh")
+
+
+def test_every_built_in_model_settles_and_what_is_written_of_it_too():
+    names = open_clip.list_models()
+    assert len(names) > 100
+    for name in names:
+        recipe = settled(make_recipe({"open_clip": name}))
+        config = open_clip.get_model_config(name)
+        assert recipe.model.embed_dim == config["embed_dim"], name
+        size = config["vision_cfg"].get("image_size", 224)
+        assert recipe.model.vision_cfg["image_size"] == size, name
+        assert recipe.model.quick_gelu is config.get("quick_gelu", False), name
+        written = ClipRecipe.model_validate(recipe.model_dump(mode="json"))
+        assert settled(written) == recipe, name
