@@ -248,7 +248,14 @@ def test_unfinished_runs_are_shown_as_such(parse):
     assert status_text(make_run()) == ""
 
 
-def test_early_stops_name_the_weights_that_were_kept(parse):
+def test_early_stops_name_the_weights_that_were_kept(parse, monkeypatch):
+    marked = []
+
+    def draw(curve, steps, *, best_step=None):
+        marked.append(best_step)
+        return curve_figure(curve, steps, best_step=best_step)
+
+    monkeypatch.setattr("braindecode_clip.report.training_page.curve_figure", draw)
     training = {"early_stop_patience": 2}
     run = make_run(status="stopped early", step=300, n_steps=900, best_step=150, training=training)
     said = status_text(run)
@@ -257,6 +264,7 @@ def test_early_stops_name_the_weights_that_were_kept(parse):
     document = parse(build_training_page(TrainingPage(run, None)))
     # A stroke in every panel.
     assert document.text.count("weights kept") == 6
+    assert marked == 6 * [150]
 
 
 def test_notes_tell_what_makes_figures_too_good_or_too_poor(held_out):
@@ -353,6 +361,7 @@ def test_scales_begin_at_zero_where_asked_and_chance_is_that_of_the_pools():
         curve = Curve("S", "", {"a": [10.0, 12.0]}, is_from_zero=is_from_zero)
         (axis,) = curve_figure(curve, [1, 2]).axes
         assert axis.get_ylim()[0] == pytest.approx(low)
+        assert axis.lines[0].get_ydata().tolist() == [10, 12]
     text = build_training_page(TrainingPage(make_run(n_pool_candidates=50), None))
     assert "chance, 2.0\u202f%" in text
     assert "chance, " not in build_training_page(TrainingPage(make_run(), None))
@@ -379,6 +388,23 @@ def test_the_matrix_is_drawn_cell_by_cell():
     with theme.style():
         svg = theme.to_svg(figure, key="f1")
     assert "data:image/png" in svg
+
+
+def test_the_pairs_of_the_matrix_name_the_caption_nearest_to_each_picture(held_out, text, parse):
+    section = parse(text).find("section", id="matrix")[0]
+    rows = held_out.sample(32)
+    cosines = held_out.images[rows] @ held_out.texts[rows].T
+    found = [[cell.text for cell in row.find("td")] for row in section.find("tr")[1:]]
+    assert len(found) == 32
+    for k, (caption, cosine, nearest) in enumerate(found):
+        best = int(cosines[k].argmax())
+        assert caption == " ".join(held_out.captions[rows[k]].split())
+        assert float(cosine.replace("−", "-")) == pytest.approx(cosines[k, k], abs=6e-4)
+        assert nearest == "its own" if best == k else nearest.startswith(f"{best + 1}: ")
+    n_right = int((cosines.argmax(axis=1) == np.arange(32)).sum())
+    assert 0 < n_right < 32 and f"the nearest of {n_right} pictures" in section.text
+    # From the captions' side another number is right.
+    assert n_right != int((cosines.argmax(axis=0) == np.arange(32)).sum())
 
 
 def test_without_captions_the_page_tells_none(held_out, parse):
