@@ -315,9 +315,7 @@ def _captions(problems: Any, part: PairSource, test: Forbidden, policy: str) -> 
     }
 
 
-def _warn_of_shared(
-    found: Overlap, parts: dict[str, PairSource], looks: dict[str, Looks]
-) -> None:
+def _warn_of_shared(found: Overlap, parts: dict[str, PairSource], looks: dict[str, Looks]) -> None:
     from braindecode_clip.checks import some
     from braindecode_clip.logs import get_logger
 

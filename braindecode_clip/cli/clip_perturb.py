@@ -10,6 +10,7 @@ import typer
 #: Files of a model folder that tell of its training.
 _ABOUT_TRAINING = ("README.md", "data.json", "metrics.json", "recipe.yaml", "training_log.csv")
 
+
 def perturb(
     initial: Annotated[Path, typer.Option(help="Model folder before the adaptation.")],
     adapted: Annotated[Path, typer.Option(help="Model folder after it.")],

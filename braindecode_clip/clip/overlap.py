@@ -154,12 +154,14 @@ def overlap(first: Looks, second: Looks) -> Overlap:
         np.minimum.at(nearest, columns, difference)
         close = difference <= MAX_DIFFERENCE
         near += [
-            (start + i, j) for i, j in zip(rows[close].tolist(), columns[close].tolist(), strict=True)
+            (start + i, j)
+            for i, j in zip(rows[close].tolist(), columns[close].tolist(), strict=True)
         ]
         rows, columns, difference = _candidates(block, turned)
         close = difference <= MAX_DIFFERENCE
         mirrored += [
-            (start + i, j) for i, j in zip(rows[close].tolist(), columns[close].tolist(), strict=True)
+            (start + i, j)
+            for i, j in zip(rows[close].tolist(), columns[close].tolist(), strict=True)
         ]
     known = {*same_file, *same_pixels}
     near = [pair for pair in near if pair not in known]
