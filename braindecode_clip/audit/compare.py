@@ -35,7 +35,8 @@ class Compared:
     stimuli, groups : ndarray (n_queries,) str
     n_distractors : ndarray (n_queries,)
     outcomes : dict of str to ndarray (n_queries, n_scores)
-        "original" and "adapted".
+        "original" and "adapted"; where the synthetic decoder was drawn, its mean in both spaces:
+        "synthetic_original" and "synthetic_adapted".
     differences : dict of str to ndarray (n_queries, n_scores)
         Of :data:`KINDS`, as far as they could be measured.
     correlations : tuple of float
@@ -144,6 +145,7 @@ def _controls(
         means = [
             shown.synthetic(scores, correlations[0], options=options, seed=seed) for shown in sides
         ]
+        both["synthetic_original"], both["synthetic_adapted"] = means
         found["beyond_geometry"] = both["adapted"] - both["original"] - (means[1] - means[0])
     if maps is not None:
         to_original, to_adapted = maps

@@ -10,7 +10,10 @@ from it, noise e of mean square length 1, and the correlation r of the *original
 with the truth (over test samples and dimensions, both centred), in both spaces. g gives the
 predictions the spread of the real ones, which matters to a cosine where m is not 0.
 
-Noise is isotropic, or has the covariance of the real decoder's errors in each space.
+Noise has the covariance of the real decoder's errors in each space, or is isotropic: then most of
+it lies where the embedding hardly varies and harms nobody, and the synthetic decoder is far better
+than the real one. Rows say what it scores in both spaces; the control tells something where that
+is near the real score.
 
 The control is of second moments. Where a decoder knows some directions much better than others,
 equal r is not equal information: see :mod:`braindecode_clip.audit.common_space`.

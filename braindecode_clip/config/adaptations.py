@@ -113,10 +113,11 @@ class AuditConfig(Section):
         description="Draws of a synthetic decoder of the same correlation in both spaces, which "
         "says how much of a difference the space alone makes; 0 leaves it out. Default 20.",
     )
-    geometry_noise: Literal["isotropic", "residual"] = Field(
-        "isotropic",
-        description="Noise of that decoder: alike in all directions, or with the covariance of the "
-        "real decoder's errors in each space.",
+    geometry_noise: Literal["residual", "isotropic"] = Field(
+        "residual",
+        description="Noise of that decoder: residual (default) has the covariance of the real "
+        "decoder's errors in each space; isotropic is alike in all directions, which makes "
+        "identification too easy where an embedding varies in few of its dimensions.",
     )
     common_space: bool = Field(
         True,
