@@ -141,17 +141,29 @@ def control_label(encoder: str, control: str) -> str:
 def with_controls(
     encoders: Sequence[EncoderConfig], adaptations: Sequence[AdaptationConfig]
 ) -> list[EncoderConfig]:
-    """Return the encoders with one for each control of an adaptation that they use, once each."""
+    """Return the encoders with one for each control of an adaptation that they use, once each.
+
+    Raises
+    ------
+    ValueError
+        Another encoder has the name of a control.
+    """
     wanted = {item.name: item.controls for item in adaptations}
-    names = {item.name for item in encoders}
+    named = {item.name: item for item in encoders}
     found = list(encoders)
     for item in encoders:
         if item.kind != "adapted" or item.control is not None:
             continue
         for control in wanted.get(str(item.adaptation), ()):
             label = control_label(item.name, control)
-            if label not in names:
-                found.append(item.model_copy(update={"name": label, "control": control}))
+            made = item.model_copy(update={"name": label, "control": control})
+            if label not in named:
+                found.append(made)
+            elif named[label] != made:
+                raise ValueError(
+                    f"the control {control} of encoder '{item.name}' is called '{label}', and so "
+                    "is another encoder. Call that one otherwise"
+                )
     return found
 
 
