@@ -193,6 +193,16 @@ def test_subjects_are_put_together_with_shared_pictures() -> None:
         )
     )
     assert len([r for r in rows if r["level"] == "subject"]) == 3
+    # Differences of ranks are not held to those of shares.
+    known = {s.name: s for s in identification_scores((1,), items[0].n_distractors)}
+    ranks = [replace(item, scores=(known["mean_rank"],)) for item in items]
+    ranks = [
+        replace(item, differences={"difference": 9 + 20 * item.differences["difference"]})
+        for item in ranks
+    ]
+    (row,) = [r for r in audit(ranks, options=FAST, seed=1).rows if r["level"] == "group"]
+    assert row["ci_high"] == pytest.approx(9 + 20 * (np.mean(means) + half)) and row["sign"] == -1
+    assert row["margin"] is None and row["p_equivalence"] is None
 
 
 def test_other_samples_in_another_roi_are_refused() -> None:
