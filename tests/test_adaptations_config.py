@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from braindecode_clip.config.adaptations import AuditConfig
+from braindecode_clip.config.adaptations import AuditConfig, starts_from_scenes
 from braindecode_clip.config.embed import EncoderConfig
 from braindecode_clip.config.study import StudyConfig, parse_study
 from braindecode_clip.errors import ConfigError
@@ -54,6 +54,16 @@ def test_an_adapted_encoder_may_be_adapted_again() -> None:
         {"name": "second", "kind": "adapted", "adaptation": "two"},
     ]
     assert parse_study(config, where="x").audited == {"first": "scenes", "second": "first"}
+    made = parse_study(config, where="x")
+    for name in ("scenes", "first", "second"):
+        assert starts_from_scenes(name, made.encoders, made.adaptations)
+    config["encoders"][0] = {"name": "scenes", "kind": "local", "model": "m"}
+    made = parse_study(config, where="x")
+    assert not starts_from_scenes("second", made.encoders, made.adaptations)
+    config["encoders"][2]["precision"] = "bf16"
+    with pytest.raises(ConfigError, match=r"'second' differs from 'first'.* in precision"):
+        parse_study(config, where="x")
+    config["encoders"][2].pop("precision")
     config["adaptations"][0]["initial"] = "second"
     with pytest.raises(ConfigError, match="'first' is adapted from itself"):
         parse_study(config, where="x")
@@ -68,6 +78,8 @@ def test_an_adapted_encoder_may_be_adapted_again() -> None:
         ({"audit": {"decoders": ["mlp2"]}}, "'audit.decoders' names 'mlp2'"),
         ({"adaptation": {"controls": ["weight_noise"] * 2}}, "names each control once"),
         ({"audit": {"equivalence_margins": {"top_1": 1.5}}}, "above 0 and below 1"),
+        ({"encoder": {"modality": "text"}}, "differs from 'scenes'.* in modality; a difference"),
+        ({"encoder": {"unit_norm": False}}, "in unit_norm"),
         ({"encoder": {"model": "m"}}, "kind 'adapted' does not use 'model'"),
     ],
 )

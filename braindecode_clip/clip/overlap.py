@@ -32,8 +32,8 @@ GRID, COLOUR_GRID = 8, 4
 N_CELLS = GRID**2 + 2 * COLOUR_GRID**2
 #: Largest difference of a cell, in grey levels of 255, and least correlation, of near duplicates.
 MAX_DIFFERENCE, MIN_CORRELATION = 8.0, 0.9
-#: Looks compared at a time with all of the other collection.
-ROWS_AT_ONCE = 2048
+#: Looks compared at a time with all of the other collection, and pairs compared at a time.
+ROWS_AT_ONCE, PAIRS_AT_ONCE = 2048, 2**24
 
 _NOT_WORDS = re.compile(r"[^\w]+")
 _CHANNELS = (
@@ -136,8 +136,7 @@ def overlap(first: Looks, second: Looks) -> Overlap:
     Parameters
     ----------
     first, second : Looks
-        The second should be the smaller one; every pair is compared, in memory for
-        :data:`ROWS_AT_ONCE` rows of the first at a time.
+        Every pair is compared, in memory for :data:`PAIRS_AT_ONCE` of them at a time.
 
     Returns
     -------
@@ -148,8 +147,9 @@ def overlap(first: Looks, second: Looks) -> Overlap:
     near, mirrored, nearest = [], [], np.full(len(second), np.inf)
     turned = _Prepared(second.mirrored)
     upright = _Prepared(second.cells)
-    for start in range(0, len(first), ROWS_AT_ONCE):
-        block = _Prepared(first.cells[start : start + ROWS_AT_ONCE])
+    step = max(1, min(ROWS_AT_ONCE, PAIRS_AT_ONCE // max(1, len(second))))
+    for start in range(0, len(first), step):
+        block = _Prepared(first.cells[start : start + step])
         rows, columns, difference = _candidates(block, upright)
         np.minimum.at(nearest, columns, difference)
         close = difference <= MAX_DIFFERENCE

@@ -15,6 +15,18 @@ from braindecode_clip.config.embed import EncoderConfig
 #: Kinds of encoders that can be adapted: those with both towers in a folder.
 ADAPTABLE = ("scenes", "local", "adapted")
 Control = Literal["shuffled_captions", "weight_noise"]
+#: What the targets of an adapted encoder and of its initial one must agree in to be compared.
+ALIKE = (
+    "modality",
+    "targets",
+    "token_projection",
+    "class_token",
+    "unit_norm",
+    "caption_columns",
+    "captions",
+    "combine",
+    "text_weight",
+)
 
 
 class PairsConfig(Section):
@@ -203,11 +215,36 @@ def check_adaptations(
                 f"encoder '{encoder.name}': '{encoder.adaptation}' is none of the study's "
                 f"`adaptations`, which are {some(known) or 'none'}"
             )
+        start = by_name[known[encoder.adaptation].initial]
+        apart = [key for key in ALIKE if getattr(encoder, key) != getattr(start, key)]
+        if start.kind != "scenes" and encoder.precision != start.precision:
+            apart.append("precision")
+        if apart:
+            raise ValueError(
+                f"encoder '{encoder.name}' differs from '{start.name}', which it is adapted from, "
+                f"in {', '.join(apart)}; a difference in decoding would not be one of adaptation. "
+                "Set them alike"
+            )
         if _leads_to(encoder.name, by_name, known):
             raise ValueError(
                 f"encoder '{encoder.name}' is adapted from itself, directly or through others. "
                 "Start from an encoder of another kind"
             )
+
+
+def starts_from_scenes(
+    name: str, encoders: Sequence[EncoderConfig], adaptations: Sequence[AdaptationConfig]
+) -> bool:
+    """Tell whether an encoder is the scenes CLIP, or was adapted from it, perhaps through others.
+
+    The scenes CLIP always encodes in float32, and so does what is compared with it.
+    """
+    by_name = {item.name: item for item in encoders}
+    start = {item.name: item.initial for item in adaptations}
+    at = by_name[name]
+    while at.kind == "adapted":
+        at = by_name[start[str(at.adaptation)]]
+    return at.kind == "scenes"
 
 
 def _leads_to(
