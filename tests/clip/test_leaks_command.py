@@ -89,8 +89,8 @@ def test_what_was_looked_for_is_recorded(world: Path, tmp_path: Path) -> None:
     assert record["training"]["n_pairs"] == N_TRAIN and record["validation"]["n_pairs"] == 8
     nothing = {"same_file": 0, "same_pixels": 0, "near_duplicate": 0, "mirrored": 0}
     assert record["training"]["n_shared"] == record["validation"]["n_shared"] == nothing
-    assert record["training"]["nearest_grey_levels"] > 8
-    assert record["thresholds"]["max_difference_grey_levels"] == 8
+    assert record["training"]["nearest_grey_levels"] > 10
+    assert record["thresholds"]["max_difference_grey_levels"] == 10
     shared = json.loads((tmp_path / "m/data.json").read_text())["shared_pictures"]
     assert shared["n_shared"] == nothing
     # A later model in the same folder, of which nothing is known.

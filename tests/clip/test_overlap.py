@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from PIL import Image, ImageOps
 from braindecode_clip.clip.overlap import (
     MAX_DIFFERENCE,
     MIN_CORRELATION,
+    MIN_LOCAL,
     N_CELLS,
     Looks,
     cells_of,
+    local_correlation,
     look_at,
     normalised_caption,
     overlap,
@@ -24,12 +27,12 @@ from braindecode_clip.simulate.scenes import sample_scene
 
 
 def looks_of(pictures: list[Image.Image | None], *, files: list[str] | None = None) -> Looks:
-    unknown = ("", np.full(N_CELLS, np.nan, np.float32), np.full(N_CELLS, np.nan, np.float32))
+    unknown = ("", np.full(N_CELLS, np.nan, np.float32), np.full(256, np.nan, np.float32))
     seen = [unknown if p is None else look_at(p) for p in pictures]
     names = tuple(f"p{i}" for i in range(len(pictures)))
     files = files or [f"{id(pictures)}-{i}" for i in range(len(pictures))]
-    pixels, cells, mirrored = zip(*seen, strict=True)
-    return Looks(names, tuple(files), pixels, np.stack(cells), np.stack(mirrored))
+    pixels, cells, details = zip(*seen, strict=True)
+    return Looks(names, tuple(files), pixels, np.stack(cells), np.stack(details))
 
 
 def as_jpeg(picture: Image.Image, quality: int, scale: float) -> Image.Image:
@@ -102,6 +105,54 @@ def test_mirrored_copies_are_told_apart(scenes) -> None:
     # A scene that is symmetric looks like its mirrored copy.
     assert set(found.near) <= copies and len(found.near) <= 2
     assert copies <= set(found.mirrored) | set(found.near)
+
+
+def test_a_mirrored_look_is_the_look_of_the_mirrored_picture() -> None:
+    rng = np.random.default_rng(5)
+    picture = Image.fromarray(rng.integers(0, 256, (32, 48, 3), dtype=np.uint8))
+    turned, whole = looks_of([picture]).mirrored(), looks_of([ImageOps.mirror(picture)])
+    np.testing.assert_allclose(turned.cells, whole.cells, atol=1)
+    np.testing.assert_allclose(turned.details, whole.details, atol=1)
+
+
+def test_outlines_on_the_same_ground_are_told_apart() -> None:
+    """Thin outlines hardly change the mean of a cell; their windows do not correlate."""
+    y, x = np.mgrid[:64, :64]
+    ground = np.where((y // 3) % 2, 235, 180) - (y // 2)
+    pictures = []
+    for edge in (
+        (abs(np.hypot(x - 40, y - 40) - 8) < 0.8),
+        ((abs(x - 40) < 1) | (abs(y - 40) < 1)) & (np.maximum(abs(x - 40), abs(y - 40)) < 12),
+    ):
+        grey = np.where(edge, 90, ground).astype(np.uint8)
+        pictures.append(Image.fromarray(np.repeat(grey[..., None], 3, axis=2)))
+    first, second = (looks_of([p]) for p in pictures)
+    assert np.abs(first.cells - second.cells).max() < 40
+    correlation = local_correlation(first.details, second.details)[0]
+    windows = []
+    for i in range(0, 13, 2):
+        for j in range(0, 13, 2):
+            a, b = (
+                own.details.reshape(16, 16)[i : i + 4, j : j + 4].ravel().astype(float)
+                for own in (first, second)
+            )
+            if max(a.std(), b.std()) >= 6:
+                windows.append(np.corrcoef(a, b)[0, 1])
+    assert correlation == pytest.approx(min(windows)) and correlation < MIN_LOCAL
+    copy = looks_of([as_jpeg(pictures[0], 75, 1)])
+    assert local_correlation(copy.details, first.details)[0] > 0.9
+    assert overlap(copy, first).near == ((0, 0),)
+    alike = replace(second, cells=first.cells)
+    assert overlap(alike, first).near == ()
+
+
+def test_windows_without_contrast_say_nothing() -> None:
+    flat, edge = np.full(256, 90.0), np.full(256, 90.0)
+    edge.reshape(16, 16)[8:, :] = 200
+    low = flat + np.random.default_rng(0).normal(0, 1, 256)
+    pairs = ((flat, low), (flat, edge), (edge, edge + 3))
+    found = local_correlation(*(np.stack(side) for side in zip(*pairs, strict=True)))
+    np.testing.assert_allclose(found, [1, 0, 1])
 
 
 def test_the_same_file_and_the_same_pixels_are_named_once() -> None:
