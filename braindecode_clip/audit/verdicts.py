@@ -104,12 +104,15 @@ def _sentence(rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int], name
         text += ", ".join(f"{kind} in {counts[f'n_{key}']}" for kind, key in kinds)
         text += f", {NOT_SHOWN} in {counts['n_not_shown']}"
     text += "."
-    if counts["n_helped"]:
-        text += (
-            f" Of the {counts['n_helped']} that helped, {counts['n_helped_beyond_geometry']} did "
-            f"more than geometry gives (interval above 0) and {counts['n_helped_in_both_spaces']} "
-            "helped in each of the two spaces."
+    more = []
+    if any(row.get("beyond_geometry") is not None for row in rows):
+        more.append(
+            f"{counts['n_helped_beyond_geometry']} did more than geometry gives (interval above 0)"
         )
+    if any(row.get("original_space") is not None for row in rows):
+        more.append(f"{counts['n_helped_in_both_spaces']} helped in each of the two spaces")
+    if counts["n_helped"] and more:
+        text += f" Of the {counts['n_helped']} that helped, {' and '.join(more)}."
     return text
 
 

@@ -193,6 +193,9 @@ def test_subjects_are_put_together_with_shared_pictures() -> None:
         )
     )
     assert len([r for r in rows if r["level"] == "subject"]) == 3
+    wide = [made(np.repeat(k, 12), subject=f"0{i}") for i, k in enumerate((0.9, 0.1))]
+    (row,) = [r for r in audit(wide, options=FAST, seed=1).rows if r["level"] == "group"]
+    assert (row["ci_low"], row["ci_high"]) == (-1, 1)
     # Differences of ranks are not held to those of shares.
     known = {s.name: s for s in identification_scores((1,), items[0].n_distractors)}
     ranks = [replace(item, scores=(known["mean_rank"],)) for item in items]
@@ -237,6 +240,7 @@ def test_findings_count_what_helped_beyond_the_space() -> None:
     base |= {"original_value": 0.2, "adapted_value": 0.3, "difference": 0.1}
     base |= {"ci_low": 0.05, "ci_high": 0.15, "verdict": "helped", "beyond_geometry_ci_low": 0.01}
     base |= {"original_space_ci_low": 0.01, "adapted_space_ci_low": None}
+    base |= {"beyond_geometry": 0.1, "original_space": 0.1}
     rows = [base, base | {"adapted_space_ci_low": 0.02}, base | {"beyond_geometry_ci_low": -0.1}]
     rows += [base | {"direction": "image_to_brain"}, base | {"metric": "top_5"}]
     rows += [base | {"subset": "held_out", "verdict": "hurt"}]
@@ -255,6 +259,10 @@ def test_findings_count_what_helped_beyond_the_space() -> None:
         "v d top-1 20.0 to 30.0 % (+10.0 points, 5.0 to 15.0, q = 0.01): helped"
         in found["sentence"]
     )
+    assert "Of the 3 that helped, 2 did more than geometry gives" in found["sentence"]
+    assert "(interval above 0) and 1 helped in each of the two spaces." in found["sentence"]
+    bare = [row | {"beyond_geometry": None, "original_space": None} for row in rows]
+    assert "that helped" not in finding(bare, "a", "b")["sentence"]
     many = finding(rows * 2, "a", "b")["sentence"]
     assert "6 comparisons: helped in 6, hurt in 0, equivalent in 0" in many
     grouped = finding([*rows, base | {"level": "group", "verdict": "hurt"}], "a", "b")
