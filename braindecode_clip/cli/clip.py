@@ -13,6 +13,13 @@ from braindecode_clip.cli.clip_card import card as card_command
 from braindecode_clip.cli.clip_data import data
 from braindecode_clip.cli.clip_evaluate import evaluate
 from braindecode_clip.cli.clip_forgetting import forgetting
+from braindecode_clip.cli.clip_leak_options import (
+    CheckPairsOption,
+    ForbidCaptionsOption,
+    ForbidOption,
+    ForbidSplitOption,
+    ShuffleOption,
+)
 from braindecode_clip.cli.clip_lr_range import lr_range
 from braindecode_clip.cli.clip_options import (
     CaptionsOption,
@@ -26,6 +33,7 @@ from braindecode_clip.cli.clip_options import (
     TeacherOption,
     ThreadsOption,
 )
+from braindecode_clip.cli.clip_perturb import perturb
 from braindecode_clip.cli.clip_report import report as report_command
 from braindecode_clip.cli.clip_wise_ft import wise_ft
 from braindecode_clip.cli.common import options_help, read_options
@@ -78,6 +86,9 @@ app.command()(evaluate)
 
 
 app.command()(forgetting)
+
+
+app.command()(perturb)
 
 
 @app.command(epilog=_RECIPE_HELP)
@@ -144,6 +155,11 @@ def train(
     ] = True,
     report_pictures: PicturesOption = True,
     report_captions: CaptionsOption = True,
+    forbid: ForbidOption = None,
+    forbid_split: ForbidSplitOption = None,
+    forbid_captions: ForbidCaptionsOption = "warn",
+    check_pairs: CheckPairsOption = True,
+    shuffle_captions: ShuffleOption = False,
 ) -> None:
     """Train a model, from scratch or from another one.
 
@@ -154,6 +170,7 @@ def train(
     """
     import torch
 
+    from braindecode_clip.cli.clip_leaks import check_leaks, write_leakage
     from braindecode_clip.cli.clip_pairs import as_pairs, cache_bytes
     from braindecode_clip.cli.clip_run import (
         TENSORBOARD_FOLDER,
@@ -165,6 +182,7 @@ def train(
     from braindecode_clip.clip.distributed import joined
     from braindecode_clip.clip.run_files import start_record
     from braindecode_clip.clip.train import Trainer
+    from braindecode_clip.io.pair_source import with_shuffled_captions
     from braindecode_clip.logs import LOGGER_NAME, get_logger, milestone
 
     logger = get_logger(__name__)
@@ -191,6 +209,16 @@ def train(
                 },
                 workers=workers,
             )
+            leakage, shared = check_leaks(
+                sources,
+                forbid=forbid,
+                forbid_split=forbid_split,
+                captions=forbid_captions,
+                is_separate=check_pairs and config.data.split is None,
+                n_workers=workers,
+            )
+            if shuffle_captions:
+                sources = (with_shuffled_captions(sources[0], seed=config.seed), sources[1])
             training, held_out = (
                 as_pairs(source, config, cache=cache, n_workers=workers, is_training=k == 0)
                 for k, source in enumerate(sources)
@@ -218,12 +246,14 @@ def train(
             )
         trainer.export(out)
         if processes.is_first:
+            write_leakage(out, leakage)
+            facts = {"captions_shuffled": shuffle_captions, "shared_pictures": shared}
             write_results(
                 trainer,
                 sources,
                 out,
                 record,
-                data=data_record(trainer, sources, workers=workers),
+                data=data_record(trainer, sources, workers=workers) | facts,
                 with_report=report,
                 with_pictures=report_pictures,
                 with_captions=report_captions,
