@@ -24,6 +24,7 @@ STAGES = (
     "retrieve",
     "evaluate",
     "controls",
+    "audit",
     "interpret",
 )
 OTHER_COMMANDS = (

@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from braindecode_clip.cli.clip_data import data
+from braindecode_clip.cli.clip_leak_options import (
+    CheckPairsOption,
+    ForbidCaptionsOption,
+    ForbidOption,
+    ForbidSplitOption,
+    ShuffleOption,
+)
 from braindecode_clip.cli.clip_lr_range import lr_range
 from braindecode_clip.cli.clip_options import (
     DeviceOption,
@@ -22,6 +29,7 @@ from braindecode_clip.cli.clip_options import (
     TeacherOption,
     ThreadsOption,
 )
+from braindecode_clip.cli.clip_perturb import perturb
 from braindecode_clip.cli.common import options_help, read_options
 from braindecode_clip.config.clip import (
     ClipRecipe,
@@ -64,6 +72,7 @@ app.command()(data)
 
 
 app.command("lr-range")(lr_range)
+app.command()(perturb)
 
 
 @app.command(epilog=_RECIPE_HELP)
@@ -116,6 +125,11 @@ def train(
     ] = "auto",
     threads: ThreadsOption = None,
     device: DeviceOption = "auto",
+    forbid: ForbidOption = None,
+    forbid_split: ForbidSplitOption = None,
+    forbid_captions: ForbidCaptionsOption = "warn",
+    check_pairs: CheckPairsOption = True,
+    shuffle_captions: ShuffleOption = False,
 ) -> None:
     """Train a model, from scratch or from another one.
 
@@ -124,10 +138,12 @@ def train(
     """
     import torch
 
+    from braindecode_clip.cli.clip_leaks import check_leaks, write_leakage
     from braindecode_clip.cli.clip_pairs import as_pairs
     from braindecode_clip.clip.distributed import joined
     from braindecode_clip.clip.train import Trainer
     from braindecode_clip.io.atomic import write_json
+    from braindecode_clip.io.pair_source import with_shuffled_captions
     from braindecode_clip.logs import LOGGER_NAME, get_logger, milestone
 
     logger = get_logger(__name__)
@@ -154,6 +170,16 @@ def train(
                 },
                 workers=workers,
             )
+            leakage, shared = check_leaks(
+                sources,
+                forbid=forbid,
+                forbid_split=forbid_split,
+                captions=forbid_captions,
+                is_separate=check_pairs and config.data.split is None,
+                n_workers=workers,
+            )
+            if shuffle_captions:
+                sources = (with_shuffled_captions(sources[0], seed=config.seed), sources[1])
             training, held_out = (
                 as_pairs(source, config, cache=cache, n_workers=workers, is_training=k == 0)
                 for k, source in enumerate(sources)
@@ -176,7 +202,9 @@ def train(
             _run_with_progress(trainer)
         trainer.export(out)
         if processes.is_first:
-            write_json(out / "data.json", _data_record(trainer, sources))
+            record = _data_record(trainer, sources) | {"captions_shuffled": shuffle_captions}
+            write_json(out / "data.json", record | {"shared_pictures": shared})
+            write_leakage(out, leakage)
         logger.info("wrote %s", out)
 
 

@@ -45,6 +45,7 @@ COMMANDS = {
     "compare": "Put decoders side by side, and choose by validation; or compare two cards.",
     "card": "Say what a number is a number of.",
     "group": "Compare over subjects, ROIs and decoders, with corrected p-values.",
+    "audit": "Ask whether adapting the encoder helped decoding.",
     "interpret": "Map what was decoded, and from where.",
     "report": "Write everything into one HTML page.",
     "clip": "Train and evaluate CLIP models.",

@@ -19,6 +19,7 @@ _NEEDED = {
     "local": ("model",),
     "timm": ("model",),
     "sentence_transformers": ("model",),
+    "adapted": ("adaptation",),
     "precomputed": ("vectors",),
 }
 #: Keys of everything that is encoded here.
@@ -37,6 +38,7 @@ _USED = {
     | {"model", "pretrained", "weights", "quick_gelu", "tokenizer", "precision"},
     "hub": _ENCODED | _TOKENS | {"model", "tokenizer", "precision"},
     "local": _ENCODED | _TOKENS | {"model", "weights", "tokenizer", "precision"},
+    "adapted": _ENCODED | _TOKENS | {"adaptation", "control", "tokenizer", "precision"},
     "timm": {"model", "weights", "precision", "batch_size", "unit_norm"},
     "sentence_transformers": {
         "model",
@@ -64,14 +66,22 @@ class EncoderConfig(Section):
 
     name: str = Field(pattern=LABEL, description="Label used in file names and tables.")
     kind: Literal[
-        "scenes", "open_clip", "hub", "local", "timm", "sentence_transformers", "precomputed"
+        "scenes",
+        "open_clip",
+        "hub",
+        "local",
+        "timm",
+        "sentence_transformers",
+        "adapted",
+        "precomputed",
     ] = Field(
         "scenes",
         description="scenes: the small CLIP that ships with the project; open_clip: a model of "
         "that library by name and pretrained tag; hub: a repository of Hugging Face in "
         "open_clip's or transformers' layout, e.g. BiomedCLIP; local: a directory in either "
         "layout, also what `clip train` wrote; timm: an image encoder of that library; "
-        "sentence_transformers: a text encoder; precomputed: vectors from a file. "
+        "sentence_transformers: a text encoder; adapted: a model that the study adapts "
+        "(`adaptations`); precomputed: vectors from a file. "
         "`braindecode-clip encoders` lists them.",
     )
     modality: Literal["image", "text", "both"] = Field(
@@ -83,6 +93,14 @@ class EncoderConfig(Section):
         description="open_clip: model name, e.g. ViT-B-32; hub: repository, e.g. org/name; local: "
         "the directory; timm: architecture and tag, e.g. vit_base_patch16_224.dino, or a "
         "directory; sentence_transformers: repository or directory.",
+    )
+    adaptation: str | None = Field(
+        None, description="adapted: name of the adaptation whose model encodes."
+    )
+    control: Literal["shuffled_captions", "weight_noise"] | None = Field(
+        None,
+        description="adapted: take a control model of the adaptation instead; those that the "
+        "adaptation lists in `controls` are added by themselves.",
     )
     pretrained: str | None = Field(
         None, description="open_clip: pretrained tag, e.g. openai, or a checkpoint file."

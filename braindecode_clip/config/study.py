@@ -9,6 +9,12 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from braindecode_clip.checks import some
+from braindecode_clip.config.adaptations import (
+    AdaptationConfig,
+    AuditConfig,
+    check_adaptations,
+    with_controls,
+)
 from braindecode_clip.config.base import Section, parse_section
 from braindecode_clip.config.betas import BetasConfig
 from braindecode_clip.config.cards import CardsConfig
@@ -79,6 +85,10 @@ class StudyConfig(Section):
     )
     splits: list[SplitConfig] = Field(min_length=1, description="Ways to split train and test.")
     encoders: list[EncoderConfig] = Field(min_length=1, description="Target embeddings.")
+    adaptations: list[AdaptationConfig] = Field(
+        default_factory=list,
+        description="CLIP models that the study adapts; encoders of kind 'adapted' use them.",
+    )
     decoders: list[DecoderConfig] = Field(min_length=1, description="Regressors.")
     calibration_curve: CurveConfig = Field(
         default_factory=CurveConfig, description="Accuracy against minutes of data."
@@ -108,8 +118,21 @@ class StudyConfig(Section):
     group: GroupConfig = Field(
         default_factory=GroupConfig, description="Over subjects, ROIs and decoders."
     )
+    audit: AuditConfig = Field(
+        default_factory=AuditConfig, description="Whether adapting an encoder helped decoding."
+    )
     interpret: InterpretConfig = Field(default_factory=InterpretConfig, description="Maps.")
     report: ReportConfig = Field(default_factory=ReportConfig, description="The HTML page.")
+
+    @property
+    def audited(self) -> dict[str, str]:
+        """Each adapted encoder that is audited, to the encoder that it was adapted from."""
+        start = {item.name: item.initial for item in self.adaptations}
+        return {
+            item.name: start[str(item.adaptation)]
+            for item in self.encoders
+            if self.audit.enabled and item.kind == "adapted"
+        }
 
     @property
     def surface_labels(self) -> dict[str, list[str]]:
@@ -128,8 +151,24 @@ class StudyConfig(Section):
         return [item.name for item in self.decoders if item.kind not in ("ensemble", "shared")]
 
     @model_validator(mode="after")
+    def _adaptations_have_encoders(self) -> StudyConfig:
+        has_stimuli = self.source == "simulate" or self.stimuli is not None
+        check_adaptations(self.adaptations, self.encoders, has_stimuli=has_stimuli)
+        self.encoders[:] = with_controls(self.encoders, self.adaptations)
+        wanted = self.audit.decoders
+        known = [item.name for item in self.decoders]
+        unknown = [] if isinstance(wanted, str) else sorted(set(wanted) - set(known))
+        if unknown:
+            raise ValueError(
+                f"'audit.decoders' names {some(unknown)}, no decoders of the study; known are "
+                f"{some(known)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_are_unique(self) -> StudyConfig:
-        for section in ("rois", "splits", "encoders", "decoders", "galleries", "searches"):
+        sections = ("rois", "splits", "encoders", "adaptations", "decoders", "galleries")
+        for section in (*sections, "searches"):
             names = [item.name for item in getattr(self, section)]
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

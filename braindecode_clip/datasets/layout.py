@@ -97,6 +97,17 @@ def group_path(results: str, ending: str, *, split: str, encoder: str, gallery: 
     return f"{results}/group/{labels}_{ending}"
 
 
+def audit_path(results: str, ending: str) -> str:
+    """Return the path of the audit of all adapted encoders; ``ending`` is ``json`` or ``tsv``."""
+    return f"{results}/audit/audit.{ending}"
+
+
+def adapted_path(results: str, *, adaptation: str, control: str | None) -> str:
+    """Return the folder of a model that the study adapted, or of a control of it."""
+    label = adaptation if control is None else f"{adaptation}_{control.replace('_', '-')}"
+    return f"{results}/clip/{label}"
+
+
 def embeddings_path(results: str, *, encoder: str) -> str:
     """Return the path of the target embeddings, which all subjects share."""
     return f"{results}/embed/enc-{encoder}_embeddings.h5"

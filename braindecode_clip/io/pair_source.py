@@ -11,6 +11,7 @@ import numpy as np
 
 from braindecode_clip.checks import some
 from braindecode_clip.errors import DataError
+from braindecode_clip.seeds import make_rng
 
 PICTURE_ENDINGS = (
     ".jpg",
@@ -166,6 +167,26 @@ def captioned(source: PairSource) -> PairSource:
     missing = [source.names[row] for row, own in enumerate(source.captions) if not own]
     note = f"{len(missing)} pictures have no caption and are left out: {some(missing)}"
     return replace(source.take(rows), notes=(*source.notes, note))
+
+
+def with_shuffled_captions(source: PairSource, *, seed: int) -> PairSource:
+    """Give every picture the captions of another one: a control that learns no meaning.
+
+    The pictures stand in a circle in random order, and captions move on by one place.
+
+    Raises
+    ------
+    DataError
+        Fewer than two pictures.
+    """
+    if len(source) < 2:
+        raise DataError(f"{source.where}: captions of {len(source)} picture can't be shuffled.")
+    order = make_rng(seed, "shuffled captions").permutation(len(source))
+    captions = list(source.captions)
+    for row, other in zip(order, np.roll(order, 1), strict=True):
+        captions[row] = source.captions[other]
+    note = "captions are shuffled: every picture has those of another one"
+    return replace(source, captions=tuple(captions), notes=(*source.notes, note))
 
 
 def clean_captions(

@@ -115,6 +115,8 @@ class Inputs:
         Rows of published protocols; empty where none was replayed.
     fitted : DataFrame
         What was fitted on what, of all metrics.
+    audit : dict
+        Content of ``audit.json``; empty without adapted encoders.
     """
 
     study: StudyConfig
@@ -136,3 +138,4 @@ class Inputs:
     group: dict[str, pd.DataFrame] = field(default_factory=dict)
     protocols: pd.DataFrame = field(default_factory=pd.DataFrame)
     fitted: pd.DataFrame = field(default_factory=pd.DataFrame)
+    audit: dict[str, Any] = field(default_factory=dict)

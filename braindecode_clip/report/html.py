@@ -22,6 +22,7 @@ from braindecode_clip.report import (
     statistics,
     tables,
 )
+from braindecode_clip.report.audit import audit_topics
 from braindecode_clip.report.content import CONDITION, Inputs
 from braindecode_clip.report.examples import Example, choose_examples, confusion
 from braindecode_clip.report.fitted import fitted_table, with_steps
@@ -46,6 +47,7 @@ _PARTS = (
     ("decoders", "Decoders", "decoding"),
     ("controls", "Spurious?", "suspicions"),
     ("group", "Group", "group"),
+    ("audit", "Adapted?", "audit"),
     ("protocols", "Protocols", "protocols"),
     ("examples", "Examples", "galleries"),
     ("pool", "Pool size", "pools"),
@@ -80,6 +82,8 @@ def build_page(inputs: Inputs) -> str:
         "n_suspicious": controls.n_suspicious(suspicions),
         "group": group_topics(inputs.group, order, studio, options=inputs.study.group),
         "group_notes": _group_notes(inputs),
+        "audit": audit_topics(inputs.audit, order, studio, options=inputs.study.audit),
+        "audit_notes": [_spell_out(note) for note in inputs.audit.get("notes", [])],
         "protocols": protocols.protocol_blocks(inputs.protocols, order, studio),
         "tests": statistics.statistics_topics(inputs.statistics, order, studio),
         "metric_tables": _metric_tables(inputs, order),

@@ -40,6 +40,7 @@ LIST_KEYS = {
     "controls",
     "group",
     "surfaces",
+    "audit",
 }
 #: Labels of a calibration curve, which stand in its file's name, and the columns that are read.
 CURVE_LABELS = ("subject", "roi", "split", "encoder", "decoder")
@@ -58,8 +59,8 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
     study : StudyConfig
     listing : mapping
         Keys metrics, retrievals, reverse, voxels, maps, backgrounds, stimuli, benchmarks,
-        decoders, quality, comparison, bottleneck, curves, importance, surfaces, controls, group;
-        each but
+        decoders, quality, comparison, bottleneck, curves, importance, surfaces, controls,
+        group, audit; each but
         ``metrics`` may be absent or empty.
     where : str
         Where the list comes from; it heads messages.
@@ -94,6 +95,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
     }
     controls = reader.controls(listing.get("controls") or [])
     group = reader.groups(listing.get("group") or [])
+    audit = reader.audit(listing.get("audit"))
     jobs = reader.jobs(listing.get("benchmarks") or [])
     reader.provenance_of(listing.get("decoders") or [])
     reader.problems.raise_if_any()
@@ -117,6 +119,7 @@ def read_inputs(study: StudyConfig, listing: Mapping[str, Any], *, where: str) -
         group=group,
         protocols=pd.DataFrame(reader.protocols),
         fitted=pd.DataFrame(reader.fitted),
+        audit=audit,
     )
 
 
@@ -298,6 +301,14 @@ class _Reader:
             found["notes"] += [{"note": note} for note in content.get("notes") or []]
             self.records.append(_as_record(content.get("provenance") or {}))
         return {name: pd.DataFrame(rows) for name, rows in found.items()}
+
+    def audit(self, path: str | None) -> dict[str, Any]:
+        """Read whether adapting an encoder helped; nothing without adapted encoders."""
+        content = self._try(lambda p: _read_metrics(p, stage="audit"), path) if path else None
+        if content is None:
+            return {}
+        self.records.append(_as_record(content.get("provenance") or {}))
+        return content
 
     def jobs(self, paths: Iterable[str]) -> pd.DataFrame:
         rows = []

@@ -13,6 +13,7 @@ from braindecode_clip.datasets.layout import (
     MATRIX,
     RANKING,
     TARGETS,
+    audit_path,
     comparison_path,
     group_path,
     result_path,
@@ -95,6 +96,7 @@ def list_results(
             group_path(results, "group.json", **dict(zip(SETTING, values, strict=True)))
             for values in product(*(labels[key] for key in SETTING))
         ],
+        "audit": audit_path(results, "json") if study.audited else None,
         "bottleneck": every("bottleneck", TARGETS) if study.bottleneck.enabled else [],
         "importance": [
             path

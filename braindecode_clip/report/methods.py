@@ -18,6 +18,7 @@ from braindecode_clip.config.realign import RealignConfig
 from braindecode_clip.config.study import StudyConfig
 from braindecode_clip.config.voxels import SplitConfig
 from braindecode_clip.report.content import Counts, Inputs
+from braindecode_clip.report.methods_audit import describe_audit
 from braindecode_clip.report.methods_betas import betas_sentences
 from braindecode_clip.report.methods_decode import (
     describe_linear,
@@ -79,6 +80,7 @@ def methods_text(inputs: Inputs, order: Order) -> Methods:
         [describe_targets(encoder, cite) for encoder in study.encoders] + _decoders(study, cite),
         _identification(inputs, cite) + describe_measures(study, cite),
         describe_group(inputs.group, study.group, cite),
+        describe_audit(inputs.audit, study, cite),
         [
             f"All steps ran in braindecode_clip {__version__} as a Snakemake workflow "
             f"{cite('snakemake')}; all random numbers derive from the seed {study.seed}."

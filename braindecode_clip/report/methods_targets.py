@@ -16,6 +16,7 @@ def describe_targets(encoder: EncoderConfig, cite: Citations) -> str:
         "local": "a CLIP model from a local directory",
         "timm": f"{encoder.model} (timm)",
         "sentence_transformers": f"{encoder.model} (sentence-transformers)",
+        "adapted": _adapted(encoder),
         "precomputed": "a file of vectors that were computed beforehand",
     }[encoder.kind]
     one_tower = encoder.kind in ("timm", "sentence_transformers")
@@ -35,6 +36,17 @@ def describe_targets(encoder: EncoderConfig, cite: Citations) -> str:
         f"Targets {encoder.name} are {what} of the {_stimuli(encoder)} from {maker}{through}"
         f"{source}, {scaled}{_together(encoder)}."
     )
+
+
+def _adapted(encoder: EncoderConfig) -> str:
+    """Name a model that the study adapted, or a control of it."""
+    return {
+        None: f"a CLIP model adapted in this study ({encoder.adaptation})",
+        "shuffled_captions": "a CLIP model adapted in this study to pictures with the captions of "
+        f"others ({encoder.adaptation}), as a control",
+        "weight_noise": "a CLIP model with random changes of its weights as large as those of an "
+        f"adaptation ({encoder.adaptation}), as a control",
+    }[encoder.control]
 
 
 def describe_tokens(encoder: EncoderConfig) -> str:

@@ -12,6 +12,8 @@ from braindecode_clip.datasets.layout import (
     RANKING,
     SEARCH,
     TARGETS,
+    adapted_path,
+    audit_path,
     candidates_path,
     comparison_path,
     embeddings_path,
@@ -77,6 +79,15 @@ def sample_sheet():
         raise WorkflowError(str(error)) from None
 
 
+def resolved_encoder(encoder):
+    """The encoder as commands take it: one that the study adapts is a model in a folder."""
+    if encoder.kind != "adapted":
+        return encoder
+    folder = adapted_path(RESULTS, adaptation=encoder.adaptation, control=encoder.control)
+    changed = {"kind": "local", "model": folder, "adaptation": None, "control": None}
+    return encoder.model_copy(update=changed)
+
+
 RUNS = {run.name: run for run in sample_sheet()}
 if STUDY.realign.enabled and any(run.kind != "volume" for run in RUNS.values()):
     raise WorkflowError(
@@ -86,7 +97,7 @@ if STUDY.realign.enabled and any(run.kind != "volume" for run in RUNS.values()):
 SUBJECTS = list(dict.fromkeys(run.subject for run in RUNS.values()))
 ROIS = {roi.name: roi for roi in STUDY.rois}
 SPLITS = {split.name: split for split in STUDY.splits}
-ENCODERS = {encoder.name: encoder for encoder in STUDY.encoders}
+ENCODERS = {encoder.name: resolved_encoder(encoder) for encoder in STUDY.encoders}
 DECODERS = {decoder.name: decoder for decoder in STUDY.decoders}
 GALLERIES = {gallery.name: gallery for gallery in STUDY.galleries}
 SEARCHES = {search.name: search for search in STUDY.searches}

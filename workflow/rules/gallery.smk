@@ -1,6 +1,7 @@
 rule gallery:
     input:
         sources=lambda wildcards: candidate_files(WANTED[wildcards.wanted]),
+        weights=adapted_weights,
     output:
         candidates_path(RESULTS, encoder="{encoder}", wanted="{wanted}"),
     log:

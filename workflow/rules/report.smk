@@ -7,6 +7,7 @@ rule report:
         decoders=every(result("decoder")),
         comparison=comparison_path(RESULTS),
         group=groups("group.json"),
+        audit=[audit_path(RESULTS, "json")] if STUDY.audited else [],
         bottleneck=every(result("bottleneck")) if STUDY.bottleneck.enabled else [],
         importance=importance_tables(),
         controls=every(result("controls")) if STUDY.controls.enabled else [],
