@@ -27,32 +27,37 @@ def recall(model: str, pairs: Path, out: Path) -> float:
     return json.loads(out.read_text())[pairs.stem]["image_to_text"]["r1"]
 
 
+def run(snakemake, style: str, *what: str) -> None:
+    """Run a part of the workflow."""
+    done = snakemake(*what, "--configfile", "config/demo.yaml", f"{style}/study.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def run_study(project: Path, snakemake, style: str) -> dict:
-    """Draw pairs, then let the workflow adapt, scan a subject, decode with both and audit."""
+    """Draw pairs unlike the test pictures, then let the workflow adapt, decode and audit."""
     folder = project / style
     folder.mkdir()
-    files = {name: folder / f"{name}.h5" for name in ("pairs", "validation")}
-    for path, n, seed in zip(files.values(), (N_PAIRS, N_HELD_OUT), (31, 32), strict=True):
-        command = ["simulate", "scenes", f"--style={style}", f"--n={n}", f"--seed={seed}"]
-        assert main([*command, f"--out={path}"]) == 0
     recipe = yaml.safe_load((project / f"config/clip/scenes-{style}.yaml").read_text())
     recipe["training"] |= {"epochs": EPOCHS}
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    files = {name: folder / f"{name}.h5" for name in ("pairs", "validation")}
     study = yaml.safe_load(STUDY.read_text()) | {"study": f"style-{style}"}
     study["simulate"]["style"] = style
-    study["adaptations"][0] |= {
-        "recipe": f"{style}/recipe.yaml",
-        "pairs": {"source": f"{style}/pairs.h5"},
-        "validation": {"source": f"{style}/validation.h5"},
-    }
+    study["adaptations"][0] |= {"recipe": f"{style}/recipe.yaml"}
+    for key, path in zip(("pairs", "validation"), files.values(), strict=True):
+        study["adaptations"][0][key] = {"source": str(path.relative_to(project))}
     (folder / "study.yaml").write_text(yaml.safe_dump(study))
     results = f"results/style-{style}"
-    done = snakemake("--configfile", "config/demo.yaml", f"{style}/study.yaml", "--until", "audit")
-    assert done.returncode == 0, done.stdout + done.stderr
+    stimuli = f"{results}/simulate/stimuli/stimuli.tsv"
+    run(snakemake, style, stimuli)
+    for path, n, seed in zip(files.values(), (N_PAIRS, N_HELD_OUT), (31, 32), strict=True):
+        command = ["simulate", "scenes", f"--style={style}", f"--n={n}", f"--seed={seed}"]
+        assert main([*command, f"--leave-out={project / stimuli}", f"--out={path}"]) == 0
+    run(snakemake, style, "--until", "audit")
     model = str(project / results / "clip/style")
     return {
         "audit": json.loads((project / results / "audit/audit.json").read_text()),
-        "stimuli": pd.read_csv(project / results / "simulate/stimuli/stimuli.tsv", sep="\t"),
+        "stimuli": pd.read_csv(project / stimuli, sep="\t"),
         "trained": set(read_pairs(files["pairs"]).scenes),
         "before": recall("scenes", files["validation"], folder / "before.json"),
         "after": recall(model, files["validation"], folder / "after.json"),
@@ -94,8 +99,11 @@ def test_no_test_picture_was_adapted_on(studies: dict[str, dict]) -> None:
         assert len(tested) == 80 and not study["trained"] & set(tested["scene"])
         assert tested["held_out"].sum() == 40
         (record,) = study["audit"]["leakage"].values()
-        assert record["n_test_stimuli"] == 80 and record["training"]["n_pairs"] == N_PAIRS
-        assert not any(record["training"]["n_shared"].values())
+        assert record["n_test_stimuli"] == 80
+        assert N_PAIRS - 40 < record["training"]["n_pairs"] <= N_PAIRS
+        assert not any(
+            n for kind, n in record["training"]["n_shared"].items() if kind != "mirrored"
+        )
 
 
 def test_both_recipes_take_the_same_effort() -> None:
@@ -117,7 +125,10 @@ def test_both_studies_differ_in_style_alone() -> None:
             study.pop(key)
         study["adaptations"][0].pop("controls")
     assert unseen != known
-    assert json.loads(json.dumps(unseen).replace("lines", "filled")) == known
+    assert (
+        json.loads(json.dumps(unseen).replace("lines", "filled").replace("unseen", "known"))
+        == known
+    )
 
 
 @pytest.mark.parametrize(("name", "style"), [("unseen", "lines"), ("known", "filled")])
