@@ -35,7 +35,8 @@ class Compared:
     stimuli, groups : ndarray (n_queries,) str
     n_distractors : ndarray (n_queries,)
     outcomes : dict of str to ndarray (n_queries, n_scores)
-        "original" and "adapted".
+        "original" and "adapted"; where the synthetic decoder was drawn, its mean in both spaces:
+        "synthetic_original" and "synthetic_adapted".
     differences : dict of str to ndarray (n_queries, n_scores)
         Of :data:`KINDS`, as far as they could be measured.
     correlations : tuple of float
@@ -142,8 +143,9 @@ def _controls(
     found = {}
     if options.geometry_draws:
         means = [
-            shown.synthetic(scores, correlations[0], options=options, seed=seed) for shown in sides
+            shown.synthetic(scores, sides[0].decoded, options=options, seed=seed) for shown in sides
         ]
+        both["synthetic_original"], both["synthetic_adapted"] = means
         found["beyond_geometry"] = both["adapted"] - both["original"] - (means[1] - means[0])
     if maps is not None:
         to_original, to_adapted = maps
@@ -199,15 +201,19 @@ class _Shown:
         return np.stack([s.per_query(rank, others) for s in scores], axis=1).astype(np.float64)
 
     def synthetic(
-        self, scores: list[Score], correlation: float, *, options: AuditConfig, seed: int
+        self, scores: list[Score], like: Decoded, *, options: AuditConfig, seed: int
     ) -> np.ndarray:
-        """Return what a synthetic decoder scores on average (n_queries, n_scores)."""
+        """Return what a decoder as good as another one scores on average (n_queries, n_scores)."""
         # The same stream in both spaces, so that equal spaces give equal scores.
         rng = make_rng(seed, "audit", "geometry")
         total = np.zeros((len(self.true_index), len(scores)))
         for _ in range(options.geometry_draws):
             drawn = synthetic_predictions(
-                self.decoded, correlation, noise=options.geometry_noise, rng=rng
+                self.decoded,
+                like.correlation,
+                relative_spread=like.relative_spread,
+                noise=options.geometry_noise,
+                rng=rng,
             )
             total += self.outcomes_of(drawn, scores)
         return total / options.geometry_draws

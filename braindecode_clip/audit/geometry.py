@@ -7,10 +7,14 @@ decoder that is equally good in both spaces tells how much: its prediction is
 
 with the true vector z, the mean m of the test pictures' vectors, their root mean square distance s
 from it, noise e of mean square length 1, and the correlation r of the *original* encoder's decoder
-with the truth (over test samples and dimensions, both centred), in both spaces. g gives the
-predictions the spread of the real ones, which matters to a cosine where m is not 0.
+with the truth (over test samples and dimensions, both centred), in both spaces. g over s, too, is
+that of the original encoder's decoder in both: the spread of predictions over that of the truth,
+which matters to a cosine where m is not 0.
 
-Noise is isotropic, or has the covariance of the real decoder's errors in each space.
+Noise has the covariance of the real decoder's errors in each space, or is isotropic: then most of
+it lies where the embedding hardly varies and harms nobody, and the synthetic decoder is far better
+than the real one. Rows say what it scores in both spaces; the control tells something where that
+is near the real score.
 
 The control is of second moments. Where a decoder knows some directions much better than others,
 equal r is not equal information: see :mod:`braindecode_clip.audit.common_space`.
@@ -47,9 +51,11 @@ class Decoded:
         return float((p * t).sum() / lengths) if lengths > 0 else 0.0
 
     @property
-    def spread(self) -> float:
-        """Root mean square distance of the predictions from their mean."""
-        return float(np.sqrt((self._centred()[0] ** 2).sum(axis=1).mean()))
+    def relative_spread(self) -> float:
+        """Root mean square distance of predictions from their mean, over that of the truth."""
+        p, t = self._centred()
+        power = float((t**2).sum())
+        return float(np.sqrt((p**2).sum() / power)) if power > 0 else 0.0
 
     def errors(self) -> np.ndarray:
         """Return what is left of the centred predictions after the true ones, (n, n_dims)."""
@@ -65,6 +71,7 @@ def synthetic_predictions(
     decoded: Decoded,
     correlation: float,
     *,
+    relative_spread: float,
     noise: Literal["isotropic", "residual"],
     rng: np.random.Generator,
 ) -> np.ndarray:
@@ -73,9 +80,11 @@ def synthetic_predictions(
     Parameters
     ----------
     decoded : Decoded
-        The space, the spread of the predictions, and the errors for "residual".
+        The space, and the errors for "residual".
     correlation : float
         Below 0 counts as 0: noise alone.
+    relative_spread : float
+        :attr:`Decoded.relative_spread` that the predictions get.
     noise : {"isotropic", "residual"}
     rng : Generator
     """
@@ -92,8 +101,8 @@ def synthetic_predictions(
         length = float((errors**2).sum())
         drawn /= np.sqrt(length) if length > 0 else 1.0
     r = min(max(correlation, 0.0), 1.0)
-    shape = r * centred / np.sqrt(power) if power > 0 else np.zeros_like(centred)
-    return mean + decoded.spread * (shape + np.sqrt(1.0 - r**2) * drawn)
+    s = np.sqrt(power)
+    return mean + relative_spread * (r * centred + s * np.sqrt(1.0 - r**2) * drawn)
 
 
 def ranks_among(

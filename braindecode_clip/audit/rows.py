@@ -166,7 +166,9 @@ def group_rows(
         means = np.array([own.mean() for own in queries])
         null = np.mean([nulls[subject][:, at[subject]] for subject in subjects], axis=0)
         p = shared.p(np.array([means.mean()]), null[:, None])[0]
-        limit = np.inf if label[-2] == "mean_rank" else 2.0
+        # Of shares; what geometry gives may add to a difference as much again.
+        limit = 2.0 if label[-1] == "beyond_geometry" else 1.0
+        limit = np.inf if label[-2] == "mean_rank" else limit
         row = {"difference": float(means.mean())}
         row |= mean_interval(
             queries, exchange, subjects, options=how, limits=(-limit, limit), seed=seed

@@ -20,6 +20,8 @@ from braindecode_clip.evaluate.rows import without_nan
 
 #: Pictures that are compared: all, those of held-out categories or compositions, and the rest.
 SUBSETS = ("all", "held_out", "not_held_out")
+#: Pairwise identification of the synthetic decoder may differ by this from that of the real one.
+UNLIKE = 0.1
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,22 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
                 f"audit: predictions of the {name} encoder do not correlate with the truth in "
                 f"{len(places)} places, where the synthetic decoder is at chance."
             )
+    unlike = [
+        row
+        for row in rows
+        if row["level"] == "subject"
+        and row["metric"] == "pairwise"
+        and row["subset"] == "all"
+        and row.get("synthetic_original_value") is not None
+        and abs(row["synthetic_original_value"] - row["original_value"]) > UNLIKE
+    ]
+    if unlike:
+        gap = max(abs(row["synthetic_original_value"] - row["original_value"]) for row in unlike)
+        notes.append(
+            f"audit: in {len(unlike)} places the synthetic decoder's pairwise identification is "
+            f"not that of the real one (up to {100 * gap:.0f} points apart), so what it says of "
+            "geometry is rough there; look at both judged in one space."
+        )
     few = sorted({row["n_clusters"] for row in rows if row["level"] == "subject"})
     if few and few[0] < 5:
         notes.append(

@@ -8,6 +8,8 @@ from typing import Any
 
 from braindecode_clip.evaluate.paired import verdict
 
+#: Comparisons that are said with their numbers.
+MOST_SAID = 4
 HELPED, HURT, NOT_SHOWN = "helped", "hurt", "no difference shown"
 
 
@@ -51,10 +53,10 @@ def kind_of(words: str) -> str:
 
 
 def finding(rows: Sequence[Mapping[str, Any]], original: str, adapted: str) -> dict[str, Any]:
-    """Count the verdicts of an adapted encoder, and say them in a sentence.
+    """Count the verdicts of an adapted encoder, and say them in words.
 
-    Counted are top-1 and pairwise identification, brain to image, of all test pictures: over
-    subjects, or of the only one.
+    Counted are top-1 and pairwise identification, brain to image: over subjects, or of the only
+    one; of all test pictures, and of those held out by themselves.
     """
     own = [row for row in rows if (row["original"], row["adapted"]) == (original, adapted)]
     has_group = any(row["level"] == "group" for row in own)
@@ -63,42 +65,69 @@ def finding(rows: Sequence[Mapping[str, Any]], original: str, adapted: str) -> d
         for row in own
         if row["direction"] == "brain_to_image"
         and row["metric"] in ("top_1", "pairwise")
-        and row["subset"] == "all"
         and row["level"] == ("group" if has_group else "subject")
     ]
-    counts = Counter(kind_of(row["verdict"]) for row in counted)
-    beyond = sum(
-        kind_of(row["verdict"]) == HELPED and _is_above(row, "beyond_geometry") for row in counted
-    )
-    both = sum(
-        kind_of(row["verdict"]) == HELPED
-        and _is_above(row, "original_space")
-        and _is_above(row, "adapted_space")
-        for row in counted
-    )
-    n_helped = counts[HELPED]
-    said = ", ".join(
-        f"{kind} in {counts[kind]}" for kind in (HELPED, HURT, "equivalent", NOT_SHOWN)
-    )
-    sentence = (
-        f"{adapted} against {original}, top-1 and pairwise identification, {len(counted)} "
-        f"comparisons: {said}."
-    )
-    if n_helped:
-        sentence += (
-            f" Of the {n_helped} that helped, {beyond} did more than geometry gives (interval "
-            f"above 0), {both} also in each of the two spaces."
-        )
+    found: dict[str, Any] = {"original": original, "adapted": adapted}
+    sentences = []
+    for subset, name in (("all", "all test pictures"), ("held_out", "held-out pictures")):
+        part = [row for row in counted if row["subset"] == subset]
+        if part:
+            found[subset] = _counts(part)
+            sentences.append(_sentence(part, found[subset], name))
+    return found | {"sentence": f"{adapted} against {original}: {' '.join(sentences)}"}
+
+
+def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    kinds = Counter(kind_of(row["verdict"]) for row in rows)
+    helped = [row for row in rows if kind_of(row["verdict"]) == HELPED]
     return {
-        "original": original,
-        "adapted": adapted,
-        "n_comparisons": len(counted),
-        **{f"n_{kind.replace(' ', '_')}": counts[kind] for kind in (HELPED, HURT, "equivalent")},
-        "n_not_shown": counts[NOT_SHOWN],
-        "n_helped_beyond_geometry": beyond,
-        "n_helped_in_both_spaces": both,
-        "sentence": sentence,
+        "n_comparisons": len(rows),
+        "n_helped": kinds[HELPED],
+        "n_hurt": kinds[HURT],
+        "n_equivalent": kinds["equivalent"],
+        "n_not_shown": kinds[NOT_SHOWN],
+        "n_helped_beyond_geometry": sum(_is_above(row, "beyond_geometry") for row in helped),
+        "n_helped_in_both_spaces": sum(
+            _is_above(row, "original_space") and _is_above(row, "adapted_space") for row in helped
+        ),
     }
+
+
+def _sentence(rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int], name: str) -> str:
+    """Give each of a few comparisons with its numbers, and count many."""
+    text = f"{name}, "
+    if len(rows) <= MOST_SAID:
+        text += "; ".join(_numbers(row) for row in rows)
+    else:
+        text += f"top-1 and pairwise identification, {counts['n_comparisons']} comparisons: "
+        kinds = ((HELPED, "helped"), (HURT, "hurt"), ("equivalent", "equivalent"))
+        text += ", ".join(f"{kind} in {counts[f'n_{key}']}" for kind, key in kinds)
+        text += f", {NOT_SHOWN} in {counts['n_not_shown']}"
+    text += "."
+    more = []
+    if any(row.get("beyond_geometry") is not None for row in rows):
+        more.append(
+            f"{counts['n_helped_beyond_geometry']} did more than geometry gives (interval above 0)"
+        )
+    if any(row.get("original_space") is not None for row in rows):
+        more.append(f"{counts['n_helped_in_both_spaces']} helped in each of the two spaces")
+    if counts["n_helped"] and more:
+        text += f" Of the {counts['n_helped']} that helped, {' and '.join(more)}."
+    return text
+
+
+def _numbers(row: Mapping[str, Any]) -> str:
+    metric = {"top_1": "top-1"}.get(row["metric"], row["metric"])
+    ends = [row["ci_low"], row["ci_high"]]
+    known = all(end is not None and end == end for end in ends)
+    # Rounding must not make a negative nothing.
+    points = round(100 * row["difference"], 1) + 0.0
+    between = f", {100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if known else ""
+    return (
+        f"{row['roi']} {row['decoder']} {metric} {100 * row['original_value']:.1f} to "
+        f"{100 * row['adapted_value']:.1f} % ({points:+.1f} points{between}, q = "
+        f"{row['q']:.3g}): {row['verdict']}"
+    )
 
 
 def _is_above(row: Mapping[str, Any], kind: str) -> bool:

@@ -248,7 +248,7 @@ def _compared(
     from braindecode_clip.audit.compare import compare
     from braindecode_clip.audit.places import said
     from braindecode_clip.checks import Problems
-    from braindecode_clip.io.hdf5 import load_artifact, open_vectors
+    from braindecode_clip.io.hdf5 import load_artifact
 
     by_side: dict[tuple[str, Place], dict[str, Path]] = {}
     for path, (encoder, place, direction) in files.ranked.items():
@@ -265,13 +265,11 @@ def _compared(
             if (original, place) not in by_side:
                 problems.add(f"no ranks of the original encoder for {said(place)}.")
         problems.raise_if_any()
-        targets: dict[str, Embeddings] = {}
-        for name in (original, adapted):
-            with open_vectors(files.embeddings[name], Embeddings) as item:
-                is_pooled = len(item.vectors.shape) == 2
-            targets[name] = load_artifact(files.embeddings[name], Embeddings)
+        targets = {
+            name: load_artifact(files.embeddings[name], Embeddings) for name in (original, adapted)
+        }
         maps = None
-        if options.common_space and is_pooled:
+        if options.common_space and not any(item.has_tokens for item in targets.values()):
             maps = (
                 SpaceMap(targets[adapted], targets[original]),
                 SpaceMap(targets[original], targets[adapted]),

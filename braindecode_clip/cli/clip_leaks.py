@@ -95,10 +95,11 @@ def read_looks(source: PairSource, *, n_workers: int) -> tuple[Looks, dict[str, 
     import numpy as np
     from PIL import Image
 
-    from braindecode_clip.clip.overlap import N_CELLS, Looks, look_at
+    from braindecode_clip.clip.overlap import DETAIL_GRID, N_CELLS, Looks, look_at
     from braindecode_clip.io.images import decode_rgb
 
-    unknown = np.full(N_CELLS, np.nan, dtype=np.float32)
+    nothing = (np.full(n, np.nan, dtype=np.float32) for n in (N_CELLS, DETAIL_GRID**2))
+    unknown = ("", *nothing)
     errors: dict[str, str] = {}
 
     def look(row: int) -> tuple[str, str, np.ndarray, np.ndarray]:
@@ -115,12 +116,12 @@ def read_looks(source: PairSource, *, n_workers: int) -> tuple[Looks, dict[str, 
             return (file, *look_at(picture))
         except DataError as error:
             errors[source.names[row]] = str(error)
-            return file, "", unknown, unknown
+            return (file, *unknown)
 
     with ThreadPoolExecutor(max(n_workers, 1)) as pool:
         found = list(pool.map(look, range(len(source))))
-    files, pixels, cells, mirrored = zip(*found, strict=True)
-    looks = Looks(tuple(source.names), files, pixels, np.stack(cells), np.stack(mirrored))
+    files, pixels, cells, details = zip(*found, strict=True)
+    looks = Looks(tuple(source.names), files, pixels, np.stack(cells), np.stack(details))
     return looks, errors
 
 
@@ -227,9 +228,13 @@ def write_leakage(folder: Path, record: dict[str, Any] | None) -> None:
 
 
 def _thresholds() -> dict[str, float]:
-    from braindecode_clip.clip.overlap import MAX_DIFFERENCE, MIN_CORRELATION
+    from braindecode_clip.clip.overlap import MAX_DIFFERENCE, MIN_CORRELATION, MIN_LOCAL
 
-    return {"max_difference_grey_levels": MAX_DIFFERENCE, "min_correlation": MIN_CORRELATION}
+    return {
+        "max_difference_grey_levels": MAX_DIFFERENCE,
+        "min_correlation": MIN_CORRELATION,
+        "min_local_correlation": MIN_LOCAL,
+    }
 
 
 def _counts(found: Overlap, first: Looks, second: Looks) -> dict[str, Any]:

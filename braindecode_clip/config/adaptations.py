@@ -15,6 +15,18 @@ from braindecode_clip.config.embed import EncoderConfig
 #: Kinds of encoders that can be adapted: those with both towers in a folder.
 ADAPTABLE = ("scenes", "local", "adapted")
 Control = Literal["shuffled_captions", "weight_noise"]
+#: What the targets of an adapted encoder and of its initial one must agree in to be compared.
+ALIKE = (
+    "modality",
+    "targets",
+    "token_projection",
+    "class_token",
+    "unit_norm",
+    "caption_columns",
+    "captions",
+    "combine",
+    "text_weight",
+)
 
 
 class PairsConfig(Section):
@@ -113,10 +125,11 @@ class AuditConfig(Section):
         description="Draws of a synthetic decoder of the same correlation in both spaces, which "
         "says how much of a difference the space alone makes; 0 leaves it out. Default 20.",
     )
-    geometry_noise: Literal["isotropic", "residual"] = Field(
-        "isotropic",
-        description="Noise of that decoder: alike in all directions, or with the covariance of the "
-        "real decoder's errors in each space.",
+    geometry_noise: Literal["residual", "isotropic"] = Field(
+        "residual",
+        description="Noise of that decoder: residual (default) has the covariance of the real "
+        "decoder's errors in each space; isotropic is alike in all directions, which makes "
+        "identification too easy where an embedding varies in few of its dimensions.",
     )
     common_space: bool = Field(
         True,
@@ -140,17 +153,29 @@ def control_label(encoder: str, control: str) -> str:
 def with_controls(
     encoders: Sequence[EncoderConfig], adaptations: Sequence[AdaptationConfig]
 ) -> list[EncoderConfig]:
-    """Return the encoders with one for each control of an adaptation that they use, once each."""
+    """Return the encoders with one for each control of an adaptation that they use, once each.
+
+    Raises
+    ------
+    ValueError
+        Another encoder has the name of a control.
+    """
     wanted = {item.name: item.controls for item in adaptations}
-    names = {item.name for item in encoders}
+    named = {item.name: item for item in encoders}
     found = list(encoders)
     for item in encoders:
         if item.kind != "adapted" or item.control is not None:
             continue
         for control in wanted.get(str(item.adaptation), ()):
             label = control_label(item.name, control)
-            if label not in names:
-                found.append(item.model_copy(update={"name": label, "control": control}))
+            made = item.model_copy(update={"name": label, "control": control})
+            if label not in named:
+                found.append(made)
+            elif named[label] != made:
+                raise ValueError(
+                    f"the control {control} of encoder '{item.name}' is called '{label}', and so "
+                    "is another encoder. Call that one otherwise"
+                )
     return found
 
 
@@ -190,11 +215,36 @@ def check_adaptations(
                 f"encoder '{encoder.name}': '{encoder.adaptation}' is none of the study's "
                 f"`adaptations`, which are {some(known) or 'none'}"
             )
+        start = by_name[known[encoder.adaptation].initial]
+        apart = [key for key in ALIKE if getattr(encoder, key) != getattr(start, key)]
+        if start.kind != "scenes" and encoder.precision != start.precision:
+            apart.append("precision")
+        if apart:
+            raise ValueError(
+                f"encoder '{encoder.name}' differs from '{start.name}', which it is adapted from, "
+                f"in {', '.join(apart)}; a difference in decoding would not be one of adaptation. "
+                "Set them alike"
+            )
         if _leads_to(encoder.name, by_name, known):
             raise ValueError(
                 f"encoder '{encoder.name}' is adapted from itself, directly or through others. "
                 "Start from an encoder of another kind"
             )
+
+
+def starts_from_scenes(
+    name: str, encoders: Sequence[EncoderConfig], adaptations: Sequence[AdaptationConfig]
+) -> bool:
+    """Tell whether an encoder is the scenes CLIP, or was adapted from it, perhaps through others.
+
+    The scenes CLIP always encodes in float32, and so does what is compared with it.
+    """
+    by_name = {item.name: item for item in encoders}
+    start = {item.name: item.initial for item in adaptations}
+    at = by_name[name]
+    while at.kind == "adapted":
+        at = by_name[start[str(at.adaptation)]]
+    return at.kind == "scenes"
 
 
 def _leads_to(

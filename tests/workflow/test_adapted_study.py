@@ -38,18 +38,25 @@ def with_pairs(project: Path) -> Path:
 
 
 def test_adapting_comes_before_embedding_and_the_audit_at_the_end(with_pairs, snakemake) -> None:
-    done = snakemake(*ARGUMENTS, "--dry-run", "--quiet", "reason")
+    done = snakemake(*ARGUMENTS, "--dry-run", "--printshellcmds")
     text = done.stdout + done.stderr
     assert done.returncode == 0, text
     counts = dict(re.findall(r"^(\w+) +(\d+)$", text, flags=re.MULTILINE))
-    assert [counts[name] for name in ("clip_adapt", "clip_adapt_shuffled", "clip_perturb")] == [
-        "1"
-    ] * 3
-    assert counts["embed"] == "4" and counts["audit"] == "1"
-    done = snakemake(*ARGUMENTS, "--dry-run", "--printshellcmds", "--until", "clip_adapt")
-    command = next(line for line in done.stdout.splitlines() if "clip train" in line)
-    assert "--forbid results/adapted/simulate/stimuli/stimuli.tsv --forbid-split test" in command
-    assert "--initial data/models/scenes" in command and "--forbid-captions warn" in command
+    made = ("clip_adapt", "clip_adapt_shuffled", "clip_perturb", "audit", "report")
+    assert [counts[name] for name in made] == ["1"] * 5 and counts["embed"] == "4"
+    trained = [line for line in text.splitlines() if "clip train" in line]
+    for command in trained:
+        assert (
+            "--forbid results/adapted/simulate/stimuli/stimuli.tsv --forbid-split test" in command
+        )
+        assert "--initial data/models/scenes" in command and "--forbid-captions warn" in command
+    assert sorted("--shuffle-captions" in command for command in trained) == [False, True]
+    (command,) = [line for line in text.splitlines() if "enc-tuned_embeddings.h5 >" in line]
+    # As the scenes CLIP, which it is compared with.
+    assert '"precision":"fp32"' in command and "results/adapted/clip/few" in command
+    (command,) = [line for line in text.splitlines() if "braindecode-clip audit" in line]
+    assert "--pair tuned-weight-noise=scenes" in command
+    assert "--leakage tuned=results/adapted/clip/few/leakage.json" in command
 
 
 def test_every_stimulus_is_forbidden_where_each_is_tested_once(with_pairs, snakemake) -> None:

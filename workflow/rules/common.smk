@@ -2,6 +2,7 @@
 import shlex
 from pathlib import Path
 
+from braindecode_clip.config.adaptations import starts_from_scenes
 from braindecode_clip.config.datasets import DEFAULT_MASK
 from braindecode_clip.config.simulate import expected_runs
 from braindecode_clip.config.study import parse_study
@@ -85,6 +86,8 @@ def resolved_encoder(encoder):
         return encoder
     folder = adapted_path(RESULTS, adaptation=encoder.adaptation, control=encoder.control)
     changed = {"kind": "local", "model": folder, "adaptation": None, "control": None}
+    if starts_from_scenes(encoder.name, STUDY.encoders, STUDY.adaptations):
+        changed["precision"] = "fp32"
     return encoder.model_copy(update=changed)
 
 
