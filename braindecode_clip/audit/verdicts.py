@@ -8,6 +8,8 @@ from typing import Any
 
 from braindecode_clip.evaluate.paired import verdict
 
+#: Labels of a comparison.
+PLACE = ("subject", "split", "gallery", "roi", "decoder")
 #: Comparisons that are said with their numbers.
 MOST_SAID = 4
 HELPED, HURT, NOT_SHOWN = "helped", "hurt", "no difference shown"
@@ -97,7 +99,8 @@ def _sentence(rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int], name
     """Give each of a few comparisons with its numbers, and count many."""
     text = f"{name}, "
     if len(rows) <= MOST_SAID:
-        text += "; ".join(_numbers(row) for row in rows)
+        apart = [key for key in PLACE if len({row.get(key) for row in rows}) > 1]
+        text += "; ".join(_numbers(row, apart) for row in rows)
     else:
         text += f"top-1 and pairwise identification, {counts['n_comparisons']} comparisons: "
         kinds = ((HELPED, "helped"), (HURT, "hurt"), ("equivalent", "equivalent"))
@@ -116,7 +119,9 @@ def _sentence(rows: Sequence[Mapping[str, Any]], counts: Mapping[str, int], name
     return text
 
 
-def _numbers(row: Mapping[str, Any]) -> str:
+def _numbers(row: Mapping[str, Any], apart: Sequence[str]) -> str:
+    """Give a comparison with its numbers, named by the labels that tell it from the others."""
+    where = "".join(f"{key} {row[key]}, " for key in apart)
     metric = {"top_1": "top-1"}.get(row["metric"], row["metric"])
     ends = [row["ci_low"], row["ci_high"]]
     known = all(end is not None and end == end for end in ends)
@@ -124,7 +129,7 @@ def _numbers(row: Mapping[str, Any]) -> str:
     points = round(100 * row["difference"], 1) + 0.0
     between = f", {100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if known else ""
     return (
-        f"{row['roi']} {row['decoder']} {metric} {100 * row['original_value']:.1f} to "
+        f"{where}{metric} {100 * row['original_value']:.1f} to "
         f"{100 * row['adapted_value']:.1f} % ({points:+.1f} points{between}, q = "
         f"{row['q']:.3g}): {row['verdict']}"
     )

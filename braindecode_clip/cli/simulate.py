@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+    from braindecode_clip.simulate.pairs import ScenePairs
     from braindecode_clip.simulate.scenes import Scene
     from braindecode_clip.simulate.subject import SimulatedRun, Subject
 
@@ -52,6 +53,13 @@ def scenes(
             "A seed gives the same scenes and captions in both."
         ),
     ] = "filled",
+    leave_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="stimuli.tsv of a study: scenes that look like one of its test pictures are "
+            "left out, by the measure of `clip train --forbid`; fewer than N remain."
+        ),
+    ] = None,
 ) -> None:
     """Draw scenes with captions, as training pairs of a CLIP model."""
     from functools import partial
@@ -60,7 +68,7 @@ def scenes(
     from braindecode_clip.logs import get_logger, milestone, progress
     from braindecode_clip.provenance import make_provenance
     from braindecode_clip.seeds import make_rng
-    from braindecode_clip.simulate.pairs import make_pairs
+    from braindecode_clip.simulate.pairs import ScenePairs, make_pairs
 
     options = {"n": n, "held_out": held_out, "size_px": size_px, "captions": captions}
     options["style"] = style
@@ -74,9 +82,41 @@ def scenes(
             style=style,
             progress=partial(progress, what="scenes", total=n),
         )
-        provenance = make_provenance("simulate", options=options, inputs=[], seed=seed)
+        inputs = [] if leave_out is None else [leave_out]
+        n_left_out = 0
+        if leave_out is not None:
+            kept = _unlike_test_pictures(pairs, leave_out)
+            n_left_out = len(pairs) - len(kept)
+            pairs = ScenePairs(pairs.images[kept], pairs.captions[kept], pairs.scenes[kept])
+        provenance = make_provenance("simulate", options=options, inputs=inputs, seed=seed)
         save_artifact(out, pairs, provenance)
-        note(f"pictures {pairs.images.shape}, captions {pairs.captions.shape}")
+        note(
+            f"pictures {pairs.images.shape}, captions {pairs.captions.shape}"
+            + (f"; {n_left_out} left out" if leave_out is not None else "")
+        )
+
+
+def _unlike_test_pictures(pairs: ScenePairs, stimuli: Path) -> np.ndarray:
+    """Return the rows of the pairs that are no test picture, nor a near duplicate of one."""
+    import numpy as np
+
+    from braindecode_clip.cli.clip_leaks import read_forbidden, read_looks
+    from braindecode_clip.clip.overlap import overlap
+    from braindecode_clip.io.pair_source import PairSource
+
+    source = PairSource(
+        where="scenes",
+        kind="scenes",
+        names=tuple(map(str, range(len(pairs)))),
+        captions=tuple(map(tuple, pairs.captions)),
+        read=lambda row: pairs.images[row].tobytes(),
+        sizes=np.full(len(pairs), pairs.images[0].nbytes, dtype=np.int64),
+        pixels=pairs.images,
+    )
+    tested = read_forbidden(stimuli, split="test", n_workers=1).looks
+    found = overlap(read_looks(source, n_workers=1)[0], tested).shared
+    alike = {row for rows in found.values() for row, _ in rows}
+    return np.setdiff1d(np.arange(len(pairs)), list(alike)).astype(np.int64)
 
 
 @app.command(epilog=options_help(SimulateConfig))

@@ -255,14 +255,14 @@ def test_findings_count_what_helped_beyond_the_space() -> None:
         "n_helped_in_both_spaces": 1,
     }
     assert found["held_out"]["n_hurt"] == 1
-    assert (
-        "v d top-1 20.0 to 30.0 % (+10.0 points, 5.0 to 15.0, q = 0.01): helped"
-        in found["sentence"]
-    )
+    assert "top-1 20.0 to 30.0 % (+10.0 points, 5.0 to 15.0, q = 0.01): helped" in found["sentence"]
     assert "Of the 3 that helped, 2 did more than geometry gives" in found["sentence"]
     assert "(interval above 0) and 1 helped in each of the two spaces." in found["sentence"]
     bare = [row | {"beyond_geometry": None, "original_space": None} for row in rows]
     assert "that helped" not in finding(bare, "a", "b")["sentence"]
+    two = [base | {"gallery": "test"}, base | {"gallery": "all"}]
+    said = finding(two, "a", "b")["sentence"]
+    assert "gallery test, top-1 20.0" in said and "; gallery all, top-1 20.0" in said
     many = finding(rows * 2, "a", "b")["sentence"]
     assert "6 comparisons: helped in 6, hurt in 0, equivalent in 0" in many
     grouped = finding([*rows, base | {"level": "group", "verdict": "hurt"}], "a", "b")

@@ -111,7 +111,7 @@ def test_the_figure_shows_differences_and_what_is_beyond_geometry(content, drawn
         "1,234" in topic.intro.replace(THIN, ",") and "None of the 40 test pictures" in topic.intro
     )
     assert "3 captions of test pictures" in topic.intro
-    assert topic.intro.startswith("tuned against scenes: all test pictures, visual ridge top-1")
+    assert topic.intro.startswith("tuned against scenes: all test pictures, top-1")
 
 
 def test_the_table_holds_every_score_with_its_verdict(content) -> None:

@@ -1,6 +1,6 @@
-# Pictures with captions in each style, for recipes that adapt the scenes CLIP to one. "lines" is new
-# to it; "filled" is the style that it knows, for comparison.
-STYLE_FOLDER = f"{STUDY.results}/clip/styles"
+# Pictures with captions in each style of simulated scenes, for studies that adapt the scenes CLIP to
+# one. "lines" is new to it; "filled" is the style that it knows, for comparison. Scenes that look
+# like a test picture of the study are left out.
 # Number and seed. Neither the scenes CLIP's own pairs (seeds 1 to 6) nor those on which the recipes
 # were chosen (101, 111).
 STYLE_PAIRS = {
@@ -12,12 +12,14 @@ STYLE_PAIRS = {
 
 
 rule style_pairs:
+    input:
+        f"{SIMULATED}/stimuli/stimuli.tsv",
     output:
-        f"{STYLE_FOLDER}/{{style}}_{{part}}.h5",
+        f"{RESULTS}/pairs/{{style}}_{{part}}.h5",
     log:
-        f"{STYLE_FOLDER}/logs/{{style}}_{{part}}.log",
+        f"{LOGS}/style_pairs/{{style}}_{{part}}.log",
     benchmark:
-        f"{STYLE_FOLDER}/benchmarks/{{style}}_{{part}}.tsv"
+        f"{BENCHMARKS}/style_pairs/{{style}}_{{part}}.tsv"
     wildcard_constraints:
         part="|".join(STYLE_PAIRS),
         style="filled|lines",
@@ -33,4 +35,5 @@ rule style_pairs:
         held_out=lambda wildcards: STYLE_PAIRS[wildcards.part][2],
     shell:
         "braindecode-clip simulate scenes --style {wildcards.style} --n {params.n}"
-        " --seed {params.seed} {params.held_out} --out {output:q} > {log:q} 2>&1"
+        " --seed {params.seed} {params.held_out} --leave-out {input:q} --out {output:q}"
+        " > {log:q} 2>&1"
