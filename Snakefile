@@ -9,6 +9,7 @@ configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/common_clip.smk"
 
 
 validate(config, "workflow/schemas/config.schema.json", set_default=False)

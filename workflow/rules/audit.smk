@@ -1,19 +1,4 @@
 # Whether decoding with an adapted encoder is better than with the one it was adapted from.
-AUDITED = STUDY.audited
-AUDIT_DECODERS = DECODERS if STUDY.audit.decoders == "all" else STUDY.audit.decoders
-
-
-def of_audit(kind):
-    """The results of the audited encoders and those that they were adapted from."""
-    names = list(dict.fromkeys([*AUDITED, *AUDITED.values()]))
-    labels = {**LABELS, "encoder": names, "decoder": AUDIT_DECODERS}
-    return expand(result(kind), **labels, gallery=GALLERIES)
-
-
-def audited_embeddings():
-    """Embeddings of each of these encoders, by name."""
-    names = dict.fromkeys([*AUDITED, *AUDITED.values()])
-    return {name: embeddings_path(RESULTS, encoder=name) for name in names}
 
 
 rule audit:

@@ -1,13 +1,6 @@
 EMBEDDINGS = embeddings_path(RESULTS, encoder="{encoder}")
 
 
-def adapted_weights(wildcards):
-    """The weights of an encoder that the study adapts; no file for others."""
-    made = [e.name for e in STUDY.encoders if e.kind == "adapted"]
-    name = wildcards.encoder
-    return [f"{model_folder(name)}/{WEIGHTS}"] if name in made else []
-
-
 rule embed:
     input:
         stimuli=optional(STIMULI),
