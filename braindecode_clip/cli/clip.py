@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from braindecode_clip.cli.clip_data import data
+from braindecode_clip.cli.clip_drawings import drawings
 from braindecode_clip.cli.clip_lr_range import lr_range
 from braindecode_clip.cli.clip_options import (
     DeviceOption,
@@ -61,6 +62,7 @@ _RECIPE_HELP = options_help(
 )
 
 app.command()(data)
+app.command()(drawings)
 
 
 app.command("lr-range")(lr_range)
