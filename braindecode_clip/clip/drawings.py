@@ -41,9 +41,8 @@ _CLIPART_FOLDERS = {
 }
 _COLOURS = frozenset(
     ("red", "green", "blue", "yellow", "white", "black", "brown", "pink", "orange", "purple")
-    + ("violet", "grey", "gray", "silver", "gold", "golden", "dark", "light", "coloured")
-    + ("colored", "bw")
 )
+_SHADES = frozenset(("grey", "gray", "silver", "gold", "golden", "dark", "light", "coloured", "bw"))
 _SMALL = frozenset(("a", "an", "the", "some", "of", "with", "and", "in", "on"))
 # What Open Clip Art's software left in the lists of keywords.
 _NO_KEYWORD = re.compile(r"hash\b|0x|unsorted|clip ?art|externalsource|https?:|\W*$", re.I)
@@ -262,9 +261,7 @@ def _split(text: str) -> list[str]:
 def _key(text: str) -> list[str]:
     """Words without colours, articles and single letters (numbers and variants)."""
     return [
-        word
-        for word in _split(text)
-        if len(word) > 1 and word not in _COLOURS and word not in _SMALL
+        word for word in _split(text) if len(word) > 1 and word not in _COLOURS | _SHADES | _SMALL
     ]
 
 
