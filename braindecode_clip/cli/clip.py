@@ -23,6 +23,7 @@ from braindecode_clip.cli.clip_options import (
     TeacherOption,
     ThreadsOption,
 )
+from braindecode_clip.cli.clip_wise_ft import wise_ft
 from braindecode_clip.cli.common import options_help, read_options
 from braindecode_clip.config.clip import (
     ClipRecipe,
@@ -31,6 +32,7 @@ from braindecode_clip.config.clip import (
     PreprocessConfig,
     TrainConfig,
 )
+from braindecode_clip.config.clip_adapt import AdaptConfig, LoraConfig
 from braindecode_clip.config.clip_data import DataConfig, SplitConfig
 from braindecode_clip.errors import ConfigError
 
@@ -59,6 +61,8 @@ _RECIPE_HELP = options_help(
     TrainConfig,
     DataConfig,
     SplitConfig,
+    AdaptConfig,
+    LoraConfig,
 )
 
 app.command()(data)
@@ -66,6 +70,8 @@ app.command()(drawings)
 
 
 app.command("lr-range")(lr_range)
+
+app.command("wise-ft")(wise_ft)
 
 
 @app.command(epilog=_RECIPE_HELP)
@@ -112,8 +118,9 @@ def train(
     cache: Annotated[
         str,
         typer.Option(
-            help="memory: pictures stay decoded at the model's size; none: decoded at every "
-            "visit; auto: memory up to 1 GiB. No number depends on it."
+            help="memory: pictures stay decoded at the model's size, and features of locked "
+            "towers are computed once; none: both at every visit; auto: memory up to 1 GiB each. "
+            "No number depends on it."
         ),
     ] = "auto",
     threads: ThreadsOption = None,
@@ -126,14 +133,15 @@ def train(
     """
     import torch
 
-    from braindecode_clip.cli.clip_pairs import as_pairs
+    from braindecode_clip.cli.clip_pairs import as_pairs, cache_bytes
+    from braindecode_clip.clip.blueprint import settled
     from braindecode_clip.clip.distributed import joined
     from braindecode_clip.clip.train import Trainer
     from braindecode_clip.io.atomic import write_json
     from braindecode_clip.logs import LOGGER_NAME, get_logger, milestone
 
     logger = get_logger(__name__)
-    config = read_options(recipe, ClipRecipe, flag="--recipe")
+    config = settled(read_options(recipe, ClipRecipe, flag="--recipe"), initial)
     if cache not in ("auto", "memory", "none"):
         raise ConfigError(f"--cache '{cache}' is unknown. Use auto, memory or none.")
     if threads is not None:
@@ -171,6 +179,7 @@ def train(
                 processes=processes,
                 n_workers=workers,
                 device=place,
+                keep_bytes=cache_bytes(cache),
             )
             n_weights = sum(p.numel() for p in trainer.model.parameters())
             note(f"{trainer.n_steps} steps, {n_weights / 1e6:.2f} million weights")
@@ -255,12 +264,12 @@ def _sources(
 
 def _data_record(trainer: Trainer, sources: Sequence[PairSource]) -> dict[str, Any]:
     """What the model was trained on, and what was cut, left out or corrupt."""
+    from braindecode_clip.clip.data_report import describe_reading
     from braindecode_clip.clip.picture_store import PictureStore
 
     tokenizer, record = trainer.tokenizer, {}
     pairs = (trainer.batches.pairs, trainer.validation)
     for name, source, own in zip(("training", "validation"), sources, pairs, strict=True):
-        lengths = [tokenizer.length(caption) for caption in own.wordings]
         is_store = isinstance(own.images, PictureStore)
         record[name] = {
             # The name alone: models are handed on, and paths say where their maker works.
@@ -268,7 +277,7 @@ def _data_record(trainer: Trainer, sources: Sequence[PairSource]) -> dict[str, A
             "kind": source.kind,
             "n_pictures": len(own),
             "n_captions": len(own.wordings),
-            "n_captions_truncated": sum(n > tokenizer.context_length for n in lengths),
+            **describe_reading(tokenizer, own.wordings),
             "n_corrupt": len(own.images.corrupt) if is_store else 0,
             "corrupt": own.images.listed() if is_store else [],
             "notes": list(source.notes),

@@ -10,6 +10,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from braindecode_clip.config.clip import ClipRecipe
     from braindecode_clip.io.pair_source import PairSource
 
 
@@ -18,8 +19,9 @@ def data(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Recipe: its context length and words, and its templates are used. "
-            "Without one captions are counted in CLIP's tokens, context 77."
+            help="Recipe: its tokenizer and context length, and its templates are used. "
+            "Without one, or without towers in it, captions are counted in CLIP's tokens, "
+            "context 77."
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Look at this split alone.")] = None,
@@ -52,7 +54,7 @@ def data(
     source = read_pairs(path, kind=kind, split=split, images=images)
     if config is not None:
         source = with_templates(source, config.data)
-    length, context = _measure(source, None if config is None else config.model.text_cfg)
+    length, context = _measure(source, config)
     report = _report(source, length, context, n_workers=workers)
     for line in report_lines(report):
         typer.echo(line)
@@ -60,21 +62,18 @@ def data(
         write_json(out, report)
 
 
-def _measure(
-    source: PairSource, text_config: dict[str, Any] | None
-) -> tuple[Callable[[str], int], int]:
+def _measure(source: PairSource, recipe: ClipRecipe | None) -> tuple[Callable[[str], int], int]:
     """Return what counts a caption's tokens, and the context they must fit in."""
-    if text_config is None:
-        from braindecode_clip.clip.torchvision_compat import import_open_clip
+    from braindecode_clip.clip.blueprint import text_towers_of
+    from braindecode_clip.clip.model_tokenizers import ClipTokenizer, tokenizer_of
+    from braindecode_clip.clip.torchvision_compat import import_open_clip
 
-        tokenizer = import_open_clip().tokenizer.SimpleTokenizer()
-        # A start and an end token stand around the text.
-        return lambda text: len(tokenizer.encode(text)) + 2, tokenizer.context_length
-    from braindecode_clip.clip.tokenizers import WordTokenizer
-
-    context = text_config["context_length"]
-    captions = [caption for own in source.captions for caption in own]
-    return WordTokenizer.from_captions(captions, context_length=context).length, context
+    if recipe is None or recipe.model.is_taken_over:
+        tokenizer = ClipTokenizer(import_open_clip().tokenizer.SimpleTokenizer())
+    else:
+        captions = [caption for own in source.captions for caption in own]
+        tokenizer = tokenizer_of(text_towers_of(recipe), lambda: captions)
+    return tokenizer.length, tokenizer.context_length
 
 
 def _report(

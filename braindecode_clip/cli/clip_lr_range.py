@@ -49,6 +49,7 @@ def lr_range(
     import torch
 
     from braindecode_clip.cli.clip_pairs import as_pairs, open_pairs
+    from braindecode_clip.clip.blueprint import settled
     from braindecode_clip.clip.encoders import choose_device
     from braindecode_clip.clip.lr_range import lr_range as measure
     from braindecode_clip.clip.train import Trainer
@@ -56,7 +57,7 @@ def lr_range(
     from braindecode_clip.logs import get_logger, milestone
 
     logger = get_logger(__name__)
-    config = read_options(recipe, ClipRecipe, flag="--recipe")
+    config = settled(read_options(recipe, ClipRecipe, flag="--recipe"), initial)
     if threads is not None:
         torch.set_num_threads(threads)
     source = open_pairs(pairs, data=config.data, kind=kind, split=split, images=images)

@@ -11,7 +11,11 @@ RecipeOption = Annotated[
     str, typer.Option(help="Recipe: a YAML file, e.g. config/clip/scenes.yaml.")
 ]
 InitialOption = Annotated[
-    Path | None, typer.Option(help="Model folder to start from, instead of fresh weights.")
+    Path | None,
+    typer.Option(
+        help="Model folder to start from, or the name of an embedded model; the recipe may then "
+        "leave 'model' out."
+    ),
 ]
 TeacherOption = Annotated[
     Path | None,

@@ -113,6 +113,11 @@ def as_pairs(
     )
 
 
+def cache_bytes(cache: str) -> float:
+    """Return the room that ``--cache`` leaves for features of locked towers."""
+    return {"none": 0, "auto": AUTO_CACHE_BYTES, "memory": float("inf")}[cache]
+
+
 def whole_pictures(source: PairSource) -> list[Image.Image]:
     """Decode all pictures of a source; those that cannot be are all named in one error."""
     from braindecode_clip.checks import Problems

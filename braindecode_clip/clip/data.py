@@ -21,9 +21,10 @@ from braindecode_clip.clip.batch_order import (
     kin_order,
     n_batches_for,
 )
+from braindecode_clip.clip.locked_features import KeptFeatures
 from braindecode_clip.clip.pairs import Batch, Pairs, caption_groups, normalised
 from braindecode_clip.clip.picture_store import PictureStore
-from braindecode_clip.clip.tokenizers import WordTokenizer
+from braindecode_clip.clip.tokenizers import Tokenizer
 from braindecode_clip.config.clip_data import DataConfig
 from braindecode_clip.errors import DataError
 from braindecode_clip.seeds import make_rng
@@ -32,6 +33,9 @@ from braindecode_clip.seeds import make_rng
 _STEPS_AHEAD = 2
 # Draws of a stand-in for a corrupt picture before the data set counts as unusable.
 _STAND_INS_TRIED = 1000
+
+# Stands for a picture whose features are kept.
+_KEPT = np.empty(0)
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +55,10 @@ class PairBatches:
     ----------
     pairs : Pairs
         At least one batch of them.
-    tokenizer : WordTokenizer
+    tokenizer : Tokenizer
         Reads the captions, once, at the start.
+    teacher_tokenizer : Tokenizer, optional
+        Reads them for a teacher as well.
     batch_size, seed, max_shift_px, kin_size : int
         See :class:`braindecode_clip.config.clip.TrainConfig`.
     mean, std : sequence of 3 floats
@@ -74,7 +80,7 @@ class PairBatches:
     def __init__(
         self,
         pairs: Pairs,
-        tokenizer: WordTokenizer,
+        tokenizer: Tokenizer,
         *,
         batch_size: int,
         seed: int,
@@ -85,12 +91,16 @@ class PairBatches:
         data: DataConfig | None = None,
         interpolation: str = "bicubic",
         n_workers: int = 0,
+        teacher_tokenizer: Tokenizer | None = None,
     ) -> None:
         self._data = DataConfig() if data is None else data
         _check(pairs, self._data, batch_size=batch_size, kin_size=kin_size)
         self.pairs = pairs
         self._kin_size = kin_size
         self._tokens = tokenizer(pairs.wordings)
+        self._teacher_tokens = None
+        if teacher_tokenizer is not None:
+            self._teacher_tokens = torch.from_numpy(teacher_tokenizer(pairs.wordings))
         self._caption_groups = caption_groups(pairs.wordings)
         self._starts = np.concatenate([[0], np.cumsum(pairs.counts)[:-1]])
         self._batch_size, self._seed, self._shift = batch_size, seed, max_shift_px
@@ -101,6 +111,7 @@ class PairBatches:
         if self._data.no_duplicates:
             self._separate()
         self._ahead: dict[int, list[Future]] = {}
+        self._kept = KeptFeatures()
         self._pool = ThreadPoolExecutor(n_workers) if n_workers and self._decodes else None
         if self._pool is not None:
             weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
@@ -141,17 +152,34 @@ class PairBatches:
         wording = rng.integers(self.pairs.counts[rows])
         if self._decodes:
             images, rows, wording = self._decoded(step, rows, wording)
+        elif self._kept.images is not None:
+            images = self._kept.images[rows]
         else:
             images = self.pairs.images[rows]
         if self._shift:
             images = shifted(images, self._shift, rng)
         at = self._starts[rows] + wording
+        is_feature = isinstance(images, torch.Tensor)
         return Batch(
-            pixels=normalised(images, self._mean, self._std),
+            pixels=images if is_feature else normalised(images, self._mean, self._std),
             tokens=torch.from_numpy(self._tokens[at]),
             groups=torch.from_numpy(self._caption_groups[at]),
             rows=rows,
+            teacher_tokens=None if self._teacher_tokens is None else self._teacher_tokens[at],
+            texts=None if self._kept.texts is None else self._kept.texts[at],
         )
+
+    def keep(self, features: KeptFeatures) -> None:
+        """Give features of locked towers in place of pixels, and beside tokens, from now on."""
+        self._kept = features
+        if features.images is not None and self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    @property
+    def tokens(self) -> np.ndarray:
+        """Tokens of all wordings (n_wordings, context_length) int64."""
+        return self._tokens
 
     def _rows(self, step: int) -> np.ndarray:
         epoch, position = divmod(step, self.steps_per_epoch)
@@ -203,7 +231,7 @@ class PairBatches:
 
     def _decoded(
         self, step: int, rows: np.ndarray, wording: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray | torch.Tensor, np.ndarray, np.ndarray]:
         """Return the pixels of a step, and its rows and wordings with stand-ins put in."""
         epoch = step // self.steps_per_epoch
         if self._pool is None:
@@ -218,6 +246,8 @@ class PairBatches:
                 if own is None:
                     found = self._stand_in(step, place, rows)
                     rows[place], wording[place], pixels[place] = found
+        if self._kept.images is not None:
+            return self._kept.images[rows], rows, wording
         return np.stack(pixels), rows, wording
 
     def _look_ahead(self, step: int) -> None:
@@ -234,6 +264,8 @@ class PairBatches:
 
     def _pixels(self, epoch: int, row: int) -> np.ndarray | None:
         """Return one picture (side, side, 3) uint8 as this epoch shows it; None if corrupt."""
+        if self._kept.images is not None:
+            return None if self._kept.is_corrupt[row] else _KEPT
         images, scale = self.pairs.images, self._data.crop_scale
         if scale is None:
             return images.prepared(row)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from braindecode_clip.clip.tokenizers import Tokenizer
+
 # Names that a report lists of each fault; counts are of all.
 _LISTED = 20
 
@@ -49,6 +51,38 @@ def describe_captions(
         "context_length": context_length,
         "n_captions_truncated": int((each > context_length).sum()),
         "truncated": sorted(cut, key=lambda caption: (-lengths[caption], caption))[:_LISTED],
+    }
+
+
+def describe_reading(tokenizer: Tokenizer, captions: Sequence[str]) -> dict[str, Any]:
+    """Count the captions that a tokenizer cuts, and those with words that it does not know.
+
+    Parameters
+    ----------
+    tokenizer : Tokenizer
+    captions : sequence of str
+        All wordings, repeats counted as often as they stand.
+
+    Returns
+    -------
+    dict
+        ``n_captions_truncated``, ``n_captions_with_unknown_words``, ``n_unknown_words``
+        (distinct ones) and ``unknown_words``, the most frequent with the number of captions
+        that hold them.
+    """
+    uses = Counter(captions)
+    holders: Counter[str] = Counter()
+    n_cut = n_with_unknown = 0
+    for caption, n in uses.items():
+        n_cut += n * (tokenizer.length(caption) > tokenizer.context_length)
+        unknown = set(tokenizer.unknown(caption))
+        n_with_unknown += n * bool(unknown)
+        holders.update(dict.fromkeys(unknown, n))
+    return {
+        "n_captions_truncated": n_cut,
+        "n_captions_with_unknown_words": n_with_unknown,
+        "n_unknown_words": len(holders),
+        "unknown_words": dict(holders.most_common(_LISTED)),
     }
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from braindecode_clip.clip.checkpoints import BEST_FILE, read_state, replacing
 from braindecode_clip.clip.models import save_model
-from braindecode_clip.clip.tokenizers import WordTokenizer
+from braindecode_clip.clip.tokenizers import Tokenizer
 from braindecode_clip.clip.training_log import LOG_FILE
 from braindecode_clip.config.clip import ClipRecipe
 
@@ -24,7 +24,7 @@ def export_run(
     modules: torch.nn.ModuleDict,
     *,
     recipe: ClipRecipe,
-    tokenizer: WordTokenizer,
+    tokenizer: Tokenizer,
     state_dir: Path,
 ) -> None:
     """Write models, recipe and log.
@@ -37,7 +37,7 @@ def export_run(
         The run's, as they are now: ``clip`` and perhaps ``mean``.
     recipe : ClipRecipe
         If it stops early, the weights of the best held-out retrieval are written instead.
-    tokenizer : WordTokenizer
+    tokenizer : Tokenizer
     state_dir : Path
         Holds the log and the best weights.
     """

@@ -56,7 +56,13 @@ class CachedForward:
             for part, state in zip(self._parts, self._states, strict=True):
                 _set_random_state(state, self._inputs[0].device)
                 outputs = self._encode(*(tensor[part] for tensor in self._inputs))
-                torch.autograd.backward(outputs, [gradient[part] for gradient in gradients])
+                add_gradients(outputs, [gradient[part] for gradient in gradients])
+
+
+def add_gradients(outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> None:
+    """Add the weights' gradients, given those of the outputs; a locked tower takes none."""
+    learned = [k for k, output in enumerate(outputs) if output.requires_grad]
+    torch.autograd.backward([outputs[k] for k in learned], [gradients[k] for k in learned])
 
 
 def chunks(n: int, size: int) -> list[slice]:

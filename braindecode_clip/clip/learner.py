@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import torch
 
+from braindecode_clip.clip.adapting import adapted
+from braindecode_clip.clip.batch_norm import freeze_batch_norm, train_mode
+from braindecode_clip.clip.data import PairBatches
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.ema import MeanModel, PullToStart
+from braindecode_clip.clip.initial import Start, give_weights
+from braindecode_clip.clip.locked_features import KeptFeatures, can_be_kept, kept_features
+from braindecode_clip.clip.locking import TOWERS
 from braindecode_clip.clip.losses import WordLoss
-from braindecode_clip.clip.models import build_model, load_teacher, start_from
+from braindecode_clip.clip.models import build_model
 from braindecode_clip.clip.optim import make_optimiser, set_rate
 from braindecode_clip.clip.precision import training_dtype
 from braindecode_clip.clip.step import ContrastiveStep, StepInput
-from braindecode_clip.clip.tokenizers import WordTokenizer
+from braindecode_clip.clip.tokenizers import Tokenizer
 from braindecode_clip.config.clip import ClipRecipe
 from braindecode_clip.seeds import derive_seed
 
@@ -25,10 +30,13 @@ class Learner:
     Parameters
     ----------
     recipe : ClipRecipe
-    tokenizer : WordTokenizer
-        Of the training captions.
-    initial, teacher : path, optional
-        Model directories; see :class:`braindecode_clip.clip.train.Trainer`.
+        Settled; see :func:`braindecode_clip.clip.blueprint.settled`.
+    tokenizer : Tokenizer
+        That the text tower reads.
+    start : Start, optional
+        Model to start from.
+    teacher : Module, optional
+        Model to ask; see :func:`braindecode_clip.clip.initial.load_teacher`.
     processes : Processes
         Those that share the batches.
     device : torch.device
@@ -46,18 +54,21 @@ class Learner:
     def __init__(
         self,
         recipe: ClipRecipe,
-        tokenizer: WordTokenizer,
+        tokenizer: Tokenizer,
         *,
-        initial: str | Path | None,
-        teacher: str | Path | None,
+        start: Start | None,
+        teacher: torch.nn.Module | None,
         processes: Processes,
         device: torch.device,
     ) -> None:
         self.recipe, self.processes = recipe, processes
         training = recipe.training
-        self.model = build_model(recipe, tokenizer).to(device)
-        if initial is not None:
-            start_from(self.model, initial, tokenizer=tokenizer)
+        folder = None if start is None else start.folder
+        self.model = build_model(recipe, tokenizer, start=folder).to(device)
+        give_weights(self.model, recipe, start)
+        if training.freeze_batch_norm:
+            freeze_batch_norm(self.model)
+        self.locked = adapted(self.model, recipe)
         self.model.visual.to(memory_format=torch.channels_last)
         self.words = _word_loss(recipe, tokenizer).to(device)
         self.optimiser = make_optimiser(self.model, self.words, config=recipe.optimiser)
@@ -67,15 +78,12 @@ class Learner:
             self._pull = PullToStart(self.model.named_parameters(), training.l2_sp)
         dtype = training_dtype(training.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-        guide = None
-        if teacher is not None:
-            guide = load_teacher(teacher, recipe, tokenizer=tokenizer).to(device)
         self.gradients = ContrastiveStep(
             self.model,
             self.words,
             training=training,
             processes=processes,
-            teacher=guide,
+            teacher=None if teacher is None else teacher.to(device),
             dtype=dtype,
             scaler=self.scaler,
         )
@@ -112,7 +120,8 @@ class Learner:
             (:meth:`can_go_on` tells), nothing has changed.
         """
         set_rate(self.optimiser, rate)
-        self.model.train()
+        train_mode(self.model)
+        self.locked.rest()
         loss = self.gradients.backward(inputs)
         self.scaler.unscale_(self.optimiser)
         if self._pull is not None:
@@ -132,6 +141,24 @@ class Learner:
             self._mean.update(step + 1)
         return values
 
+    def kept_features(self, batches: PairBatches, budget_bytes: float) -> KeptFeatures:
+        """Compute what locked towers would give at every visit, as far as it fits."""
+        towers = tuple(t for t in TOWERS if can_be_kept(self.model, t, self.recipe))
+        if not towers or budget_bytes <= 0 or self.gradients.teacher is not None:
+            # A teacher reads the pictures themselves.
+            return KeptFeatures()
+        train_mode(self.model)
+        self.locked.rest()
+        return kept_features(
+            self.model,
+            batches.pairs,
+            batches.tokens,
+            recipe=self.recipe,
+            towers=towers,
+            budget_bytes=budget_bytes,
+            dtype=self.gradients.dtype,
+        )
+
     def can_go_on(self, loss: float, norm: float) -> bool:
         """Tell whether a step with these numbers does no harm."""
         # A loss scale that is too large gives gradients that are no numbers; the scaler then
@@ -140,13 +167,15 @@ class Learner:
         return math.isfinite(loss) and (is_scaled or math.isfinite(norm))
 
 
-def _word_loss(recipe: ClipRecipe, tokenizer: WordTokenizer) -> WordLoss:
+def _word_loss(recipe: ClipRecipe, tokenizer: Tokenizer) -> WordLoss:
+    # Without the loss its layer is never read; a large vocabulary would fill the states with it.
+    n_ids = tokenizer.vocab_size if recipe.training.word_loss_weight else 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, "words"))
         return WordLoss(
             recipe.model.embed_dim,
-            tokenizer.vocab_size,
-            ignored=(tokenizer.pad_id, tokenizer.end_id),
+            n_ids,
+            ignored=tokenizer.ignored,
         )
 
 

@@ -177,4 +177,5 @@ class WordLoss(torch.nn.Module):
         scores = functional.log_softmax(self.head(image_features), dim=1)
         present = torch.zeros_like(scores).scatter_(1, tokens, 1.0)
         present[:, list(self.ignored)] = 0.0
-        return -((scores * present).sum(dim=1) / present.sum(dim=1)).mean()
+        # A text of ignored ids alone, such as one that was cut before its first word, has no say.
+        return -((scores * present).sum(dim=1) / present.sum(dim=1).clamp(min=1)).mean()

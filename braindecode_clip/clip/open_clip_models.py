@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from braindecode_clip.clip.hub import missing_repository, needs_extra, snapshot
-from braindecode_clip.clip.models import CONFIG_FILE, quiet_open_clip
+from braindecode_clip.clip.models import CONFIG_FILE, quiet_open_clip, with_own_text
 from braindecode_clip.clip.parts import Parts, Request, Tokenize, activations, jsonable
 from braindecode_clip.clip.pretrained import resolve
 from braindecode_clip.clip.state_dicts import DIRECTORY_WEIGHTS, load_weights
@@ -76,7 +76,8 @@ def directory_parts(
     weights = _weights_of(directory, request.weights)
     try:
         config = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))["model_cfg"]
-        model = _built(f"local-dir:{directory}", request.device)
+        with with_own_text(directory) as folder:
+            model = _built(f"local-dir:{folder}", request.device)
         load_weights(model, weights, label=directory.name)
     except Exception as error:
         # open_clip, json, safetensors and torch raise a dozen types for a damaged directory.

@@ -97,18 +97,24 @@ class Batch:
     Attributes
     ----------
     pixels : Tensor (n, 3, height, width) float32
-        Normalised.
+        Normalised; or features (n, d) of a locked image tower.
     tokens : Tensor (n, context_length) int64
     groups : Tensor (n,) int64
         Equal for equal captions.
     rows : ndarray (n,) int64
         Positions in the data set.
+    teacher_tokens : Tensor (n, context_length) int64, optional
+        The captions as a teacher reads them, where its tokenizer is another.
+    texts : Tensor (n, d), optional
+        Features of a locked text tower.
     """
 
     pixels: torch.Tensor
     tokens: torch.Tensor
     groups: torch.Tensor
     rows: np.ndarray
+    teacher_tokens: torch.Tensor | None = None
+    texts: torch.Tensor | None = None
 
 
 def normalised(images: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from braindecode_clip.clip.tokenizers import WordTokenizer
+from braindecode_clip.clip.tokenizers import ByteTokenizer, WordTokenizer
 from braindecode_clip.provenance import file_sha256
 
 Tokenize = Callable[[list[str]], Any]
@@ -137,11 +137,11 @@ def tokenizer_record(tokenize: Tokenize | None) -> dict[str, Any] | None:
     """
     if tokenize is None:
         return None
-    if isinstance(tokenize, WordTokenizer):
-        # It names unknown words in the log, once each: it must not meet the probes' words.
+    if isinstance(tokenize, WordTokenizer | ByteTokenizer):
+        # It names unknown words and cut texts in the log: it must not meet the probes' words.
         text = json.dumps(tokenize.to_json(), sort_keys=True)
         return {
-            "kind": "WordTokenizer",
+            "kind": type(tokenize).__name__,
             "context_length": tokenize.context_length,
             "ids_sha256": hashlib.sha256(text.encode()).hexdigest(),
         }

@@ -16,6 +16,9 @@ open_clip = import_open_clip()
 #: Folder of embedded models, in place of the checkout's data/models.
 MODELS_VARIABLE = "BRAINDECODE_CLIP_MODELS"
 
+#: Names of the models that ship with the project.
+EMBEDDED = ("scenes",)
+
 _CHECKOUT_MODELS = Path(__file__).resolve().parents[2] / "data" / "models"
 
 
@@ -74,6 +77,7 @@ def resolve(
     *,
     weights: str | Path | None = None,
     quick_gelu: bool | None = None,
+    told: str | None = None,
 ) -> Source:
     """Settle model name, activation, preprocessing and weights file of an open_clip model.
 
@@ -87,6 +91,9 @@ def resolve(
         Checkpoint file in place of the tag's download.
     quick_gelu : bool, optional
         Needed for a bare checkpoint file of a model that exists in both activations.
+    told : str, optional
+        How the user names a file in place of a download, for the message without a network;
+        the words of an encoder's config by default.
 
     Raises
     ------
@@ -121,8 +128,20 @@ def resolve(
             "sign of it. Leave quick_gelu unset and use the model name without '-quickgelu'."
         )
     preprocess = _preprocessing(settings)
-    file = _existing(Path(weights)) if weights else _downloaded(model, pretrained, settings)
+    file = _existing(Path(weights)) if weights else _downloaded(model, pretrained, settings, told)
     return Source(model, pretrained, file, wanted, preprocess)
+
+
+def known_config(model: str) -> dict[str, Any]:
+    """Return the config of a built-in model of open_clip.
+
+    Raises
+    ------
+    ConfigError
+        open_clip knows no such model; similar names are given.
+    """
+    _check_known("open_clip model", model, open_clip.list_models())
+    return open_clip.get_model_config(model)
 
 
 def _is_file_name(text: str) -> bool:
@@ -202,15 +221,15 @@ def _gelu_of_bare_file(model: str, file: Path, built: bool, told: bool | None) -
     return kinds.pop()
 
 
-def _downloaded(model: str, tag: str, settings: dict[str, Any]) -> Path:
+def _downloaded(model: str, tag: str, settings: dict[str, Any], told: str | None) -> Path:
     try:
         return Path(open_clip.download_pretrained(settings))
     except Exception as error:
         # The hub's client, urllib and open_clip raise many types when there is no network.
-        raise DataError(_missing_weights(model, tag, settings)) from error
+        raise DataError(_missing_weights(model, tag, settings, told)) from error
 
 
-def _missing_weights(model: str, tag: str, settings: dict[str, Any]) -> str:
+def _missing_weights(model: str, tag: str, settings: dict[str, Any], told: str | None) -> str:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     hub = settings.get("hf_hub", "")
@@ -221,8 +240,11 @@ def _missing_weights(model: str, tag: str, settings: dict[str, Any]) -> str:
         cache = f" Or copy the folder {HF_HUB_CACHE} from a machine that has loaded the model."
     else:
         origin, cache = settings.get("url", "the checkpoint file"), ""
+    told = told or (
+        f"in the encoder's config: model: {model}, pretrained: {tag}, weights: /path/to/the/file"
+    )
     return (
         f"{model}, {tag}: the weights are not on this machine and could not be downloaded. "
-        f"On a machine with network download {origin}, bring the file here, and name it in the "
-        f"encoder's config: model: {model}, pretrained: {tag}, weights: /path/to/the/file.{cache}"
+        f"On a machine with network download {origin}, bring the file here, and name it "
+        f"{told}.{cache}"
     )

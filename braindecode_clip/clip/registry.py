@@ -17,10 +17,8 @@ from pathlib import Path
 from braindecode_clip.clip.hub import HUB_PREFIX
 from braindecode_clip.clip.models import CONFIG_FILE
 from braindecode_clip.clip.parts import Parts, Request
-from braindecode_clip.clip.pretrained import embedded_model
+from braindecode_clip.clip.pretrained import EMBEDDED, embedded_model
 
-#: Names of the models that ship with the project.
-EMBEDDED = ("scenes",)
 #: Prefixes of names, by the kind of encoder in a config.
 PREFIXES = {
     "hub": HUB_PREFIX,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import random
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 
 from braindecode_clip.checks import Problems
+from braindecode_clip.clip.tokenizers import Tokenizer
 from braindecode_clip.config.clip import ClipRecipe
 from braindecode_clip.errors import ConfigError
 from braindecode_clip.seeds import derive_seed
@@ -24,7 +26,9 @@ _NAMES = {
     "pairs_sha256": "other pairs",
     "initial": "another start",
     "weights_sha256": "other first weights",
+    "tokenizer_sha256": "another tokenizer",
     "teacher": "another teacher",
+    "teacher_sha256": "other weights of the teacher",
     "n_processes": "another number of processes",
 }
 
@@ -72,6 +76,11 @@ def check_options(
     training = recipe.training
     if training.l2_sp and initial is None:
         problems.add("training.l2_sp pulls towards a model: give --initial, or set it to 0.")
+    if training.l2_sp and recipe.adapt is not None and recipe.adapt.lora is not None:
+        problems.add(
+            "training.l2_sp pulls weights to where they were, and adapt.lora leaves them there. "
+            "Set l2_sp to 0; optimiser.weight_decay pulls the low-rank changes towards none."
+        )
     if training.distill_weight and teacher is None:
         problems.add("training.distill_weight imitates a teacher: give --teacher, or set it to 0.")
     asks = training.distill_weight or training.duplicate_similarity is not None
@@ -81,6 +90,37 @@ def check_options(
             "duplicate_similarity or false_negatives: soft, or leave it out."
         )
     problems.raise_if_any(ConfigError)
+
+
+def check_tokenizer(recipe: ClipRecipe, tokenizer: Tokenizer, *, has_teacher: bool) -> None:
+    """Refuse options that count words where the tokenizer knows none.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if tokenizer.kind != "bytes":
+        return
+    problems = Problems(f"recipe '{recipe.name}', whose tokenizer reads bytes")
+    training = recipe.training
+    if training.word_loss_weight:
+        problems.add(
+            "training.word_loss_weight predicts a caption's words, and there are letters alone. "
+            "Set it to 0, or model.tokenizer to words."
+        )
+    counts = training.duplicate_similarity is not None or training.false_negatives == "soft"
+    if counts and not has_teacher:
+        problems.add(
+            "training.duplicate_similarity and false_negatives: soft compare captions by their "
+            "words, and there are letters alone, of which all captions hold the same. Give a "
+            "--teacher, or set model.tokenizer to words."
+        )
+    problems.raise_if_any(ConfigError)
+
+
+def record_digest(record: Mapping[str, Any]) -> str:
+    """Return a SHA-256 over a record that JSON can hold."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def weights_digest(model: torch.nn.Module) -> str:

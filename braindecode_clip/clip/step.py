@@ -8,9 +8,11 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional
 
+from braindecode_clip.clip.batch_norm import normalises_over_batch
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.false_negatives import Marks, duplicates, soft_targets, word_counts
-from braindecode_clip.clip.grad_cache import CachedForward, chunks
+from braindecode_clip.clip.grad_cache import CachedForward, add_gradients, chunks
+from braindecode_clip.clip.locked_features import image_vectors, text_vectors
 from braindecode_clip.clip.losses import (
     WordLoss,
     distillation,
@@ -39,21 +41,39 @@ class StepInput:
     tokens : Tensor (n, context_length) int64
     equal : tuple of Tensor (n,) int64
         Numbers that pairs of one meaning share; see :class:`Marks`.
+    teacher_tokens : Tensor (n, context_length) int64, optional
+        The captions as the teacher reads them; without, as in ``tokens``.
+    texts : Tensor (n, d), optional
+        Features of a locked text tower, which tokens need not go through then; those of a
+        locked image tower (n, d) stand in the place of the pixels.
     """
 
     pixels: torch.Tensor
     tokens: torch.Tensor
     equal: tuple[torch.Tensor, ...]
+    teacher_tokens: torch.Tensor | None = None
+    texts: torch.Tensor | None = None
+
+    @property
+    def sides(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What goes into the two towers."""
+        return self.pixels, self.tokens if self.texts is None else self.texts
 
     def to(self, device: torch.device) -> StepInput:
         """Return the pairs on a device."""
         equal = tuple(numbers.to(device) for numbers in self.equal)
-        return StepInput(self.pixels.to(device), self.tokens.to(device), equal)
+        taught = None if self.teacher_tokens is None else self.teacher_tokens.to(device)
+        texts = None if self.texts is None else self.texts.to(device)
+        return StepInput(self.pixels.to(device), self.tokens.to(device), equal, taught, texts)
 
     def rows(self, part: slice) -> StepInput:
         """Return some of the pairs."""
         return StepInput(
-            self.pixels[part], self.tokens[part], tuple(numbers[part] for numbers in self.equal)
+            self.pixels[part],
+            self.tokens[part],
+            tuple(numbers[part] for numbers in self.equal),
+            None if self.teacher_tokens is None else self.teacher_tokens[part],
+            None if self.texts is None else self.texts[part],
         )
 
 
@@ -70,7 +90,7 @@ class ContrastiveStep:
     processes : Processes
         Those that share the batch.
     teacher : Module, optional
-        A frozen open_clip model that reads the same pixels and tokens.
+        A frozen open_clip model that reads the same pixels, and its own tokens if it has some.
     dtype : torch.dtype
         What the towers multiply in.
     scaler : torch.amp.GradScaler, optional
@@ -125,19 +145,19 @@ class ContrastiveStep:
         if self.training.memory == "gradcache":
             cache = CachedForward(
                 self.encode,
-                (inputs.pixels, inputs.tokens),
+                inputs.sides,
                 chunk_size=self.training.chunk_size,
             )
             gradients, contrast = self._vector_gradients(Sides(*cache.outputs), inputs, share)
             cache.backward(gradients)
             return contrast
-        sides = self.encode(inputs.pixels, inputs.tokens)
+        sides = self.encode(*inputs.sides)
         if self.processes.size == 1:
             contrast, extra = self.losses(sides, sides, inputs)
             self.scaler.scale(_shared(contrast + extra, share)).backward()
             return contrast.detach()
         gradients, contrast = self._vector_gradients(sides, inputs, share)
-        torch.autograd.backward(sides, gradients)
+        add_gradients(sides, gradients)
         return contrast
 
     def _vector_gradients(
@@ -204,9 +224,10 @@ class ContrastiveStep:
         """Return the teacher's vectors of the own pairs, both of unit norm."""
         size = self.training.chunk_size
         parts = chunks(len(inputs.tokens), size if self.training.memory == "gradcache" else 10**9)
+        tokens = inputs.tokens if inputs.teacher_tokens is None else inputs.teacher_tokens
         with torch.no_grad():
             sides = [
-                _encoded(self.teacher, inputs.pixels[part], inputs.tokens[part], self.dtype)
+                _encoded(self.teacher, inputs.pixels[part], tokens[part], self.dtype)
                 for part in parts
             ]
         images, texts = map(torch.cat, zip(*sides, strict=True))
@@ -249,10 +270,10 @@ def _encoded(
     model: torch.nn.Module, pixels: torch.Tensor, tokens: torch.Tensor, dtype: torch.dtype
 ) -> Sides:
     if dtype == torch.float32:
-        return Sides(model.encode_image(pixels), model.encode_text(tokens, normalize=True))
+        return Sides(image_vectors(model, pixels), text_vectors(model, tokens))
     with torch.autocast(pixels.device.type, dtype=dtype):
-        images = model.encode_image(pixels)
-        texts = model.encode_text(tokens, normalize=True)
+        images = image_vectors(model, pixels)
+        texts = text_vectors(model, tokens)
     return Sides(images.float(), texts.float())
 
 
@@ -265,13 +286,13 @@ def _shared(loss: torch.Tensor, share: float) -> torch.Tensor:
 
 
 def _check_towers(model: torch.nn.Module, training: TrainConfig, processes: Processes) -> None:
-    normalises = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
     what = f"training.memory '{training.memory}'" if training.memory != "none" else ""
     if processes.size > 1:
         what = what or f"{processes.size} processes"
-    if normalises and what:
+    if what and normalises_over_batch(model):
         raise ConfigError(
             f"{what}: the image tower has batch normalisation, whose numbers depend on the whole "
             "batch, so its parts would train another model. Use a tower without (layers: a "
-            "number, for a vision transformer), or one process with memory: none."
+            "number, for a vision transformer), keep its statistics "
+            "(training.freeze_batch_norm), or use one process with memory: none."
         )

@@ -1,4 +1,8 @@
-"""A word-level tokenizer with a closed vocabulary, kept as JSON beside the weights."""
+"""Tokenizers of small models of one's own: words of a closed vocabulary, or bytes.
+
+What they are made of is kept as JSON beside the weights. Tokenizers of other models are wrapped
+in :mod:`braindecode_clip.clip.model_tokenizers`.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,12 @@ import re
 import string
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from braindecode_clip.checks import some
+from braindecode_clip.clip.checkpoints import replacing
 from braindecode_clip.errors import DataError
 
 VOCABULARY_FILE = "vocabulary.json"
@@ -26,7 +31,77 @@ _WORD = re.compile(r"[a-z]+|[0-9]+")
 logger = logging.getLogger(__name__)
 
 
-class WordTokenizer:
+class Tokenizer(Protocol):
+    """What training asks of a tokenizer.
+
+    Attributes
+    ----------
+    kind : str
+        "words", "bytes", "clip" or "transformers".
+    context_length : int
+        Ids of every text.
+    vocab_size : int
+        Number of different ids.
+    pad_id, end_id : int
+        The filler, and what stands after a text.
+    ignored : tuple of int
+        Ids that stand for no part of a text.
+    """
+
+    kind: str
+    context_length: int
+    vocab_size: int
+    pad_id: int
+    end_id: int
+    ignored: tuple[int, ...]
+
+    def __call__(self, texts: str | Iterable[str]) -> np.ndarray:
+        """Return ids (n_texts, context_length) int64."""
+
+    def length(self, text: str) -> int:
+        """Return how many ids a text has uncut, those around it included."""
+
+    def unknown(self, text: str) -> list[str]:
+        """Return the words of a text that the tokenizer cannot tell from other unknown ones."""
+
+    def tower_fields(self) -> dict[str, int]:
+        """Return the fields of open_clip's text config that the tokenizer settles."""
+
+    def record(self) -> dict[str, Any]:
+        """Return what tells tokenizers apart."""
+
+    def save(self, directory: Path) -> None:
+        """Write the tokenizer's files beside a model's weights."""
+
+
+class _Kept:
+    """Common to the tokenizers that are kept in ``vocabulary.json``."""
+
+    pad_id: int
+    end_id: int
+    vocab_size: int
+
+    @property
+    def ignored(self) -> tuple[int, ...]:
+        """Ids that stand for no part of a text."""
+        return (self.pad_id, self.end_id)
+
+    def tower_fields(self) -> dict[str, int]:
+        """Return the fields of open_clip's text config that the tokenizer settles."""
+        return {"vocab_size": self.vocab_size, "eos_id": self.end_id, "pad_id": self.pad_id}
+
+    def record(self) -> dict[str, Any]:
+        """Return what tells tokenizers apart."""
+        return self.to_json()
+
+    def save(self, directory: Path) -> None:
+        """Write ``vocabulary.json``."""
+        with replacing(Path(directory) / VOCABULARY_FILE) as temporary:
+            text = json.dumps(self.to_json(), indent=2) + "\n"
+            temporary.write_text(text, encoding="utf-8")
+
+
+class WordTokenizer(_Kept):
     """Split at everything that is no letter or digit, and look the words up.
 
     A word outside the vocabulary becomes ``<unk>`` (named once in the log). Numbers and
@@ -46,6 +121,8 @@ class WordTokenizer:
     >>> tokenizer.encode("A red circle!")
     array([ 2,  4,  3, 40,  0,  0])
     """
+
+    kind = "words"
 
     def __init__(self, words: Sequence[str], *, context_length: int) -> None:
         bad = [word for word in words if not _WORD.fullmatch(word)]
@@ -106,6 +183,10 @@ class WordTokenizer:
     def length(self, text: str) -> int:
         """Return how many tokens a text has uncut, end token included."""
         return len(self._ids(text)[0]) + 1
+
+    def unknown(self, text: str) -> list[str]:
+        """Return the words of a text that are read as ``<unk>``."""
+        return self._ids(text)[1]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the tokens up to the end token, joined by blanks."""
@@ -174,9 +255,9 @@ class WordTokenizer:
         """
         if content.get("tokenizer") != "words" or "words" not in content:
             raise DataError(
-                f"{VOCABULARY_FILE}: expected the keys 'tokenizer': 'words', 'context_length' "
-                f"and 'words', got {some(sorted(content))}. Take the file that `clip train` "
-                "wrote beside the weights."
+                f"{VOCABULARY_FILE}: expected the keys 'tokenizer': 'words' (or 'bytes'), "
+                f"'context_length' and 'words', got {some(sorted(content))}. Take the file that "
+                "`clip train` wrote beside the weights."
             )
         return cls(content["words"], context_length=content["context_length"])
 
@@ -187,8 +268,71 @@ class WordTokenizer:
         return cls(sorted(words), context_length=context_length)
 
 
-def read_vocabulary(directory: str | Path) -> WordTokenizer:
-    """Read the tokenizer of a model directory.
+class ByteTokenizer(_Kept):
+    """The bytes of a text in UTF-8: any language, nothing unknown, long rows.
+
+    Ids are 0 for padding, byte + 1, and 257 for the end, the largest: open_clip's ``argmax``
+    pooling reads the text vector there. Texts are neither lower-cased nor cleaned but for
+    blanks at their ends. A text that is cut may end within a character.
+
+    Parameters
+    ----------
+    context_length : int
+        Number of ids of every text, end included.
+
+    Examples
+    --------
+    >>> ByteTokenizer(context_length=5)("né")
+    array([[111, 196, 170, 257,   0]])
+    """
+
+    kind = "bytes"
+    pad_id, end_id, vocab_size = 0, 257, 258
+
+    def __init__(self, *, context_length: int) -> None:
+        if context_length < 2:
+            raise DataError(f"context_length is {context_length}; at least 2 is needed.")
+        self.context_length = int(context_length)
+
+    def __call__(self, texts: str | Iterable[str]) -> np.ndarray:
+        """Return the ids of several texts, (n_texts, context_length) int64; cut ones are named."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        rows = np.full((len(texts), self.context_length), self.pad_id, dtype=np.int64)
+        for row, text in zip(rows, texts, strict=True):
+            kept = text.strip().encode("utf-8")[: self.context_length - 1]
+            row[: len(kept)] = np.frombuffer(kept, dtype=np.uint8).astype(np.int64) + 1
+            row[len(kept)] = self.end_id
+        warn_of_cuts(self, texts)
+        return rows
+
+    def length(self, text: str) -> int:
+        """Return how many ids a text has uncut, end included."""
+        return len(text.strip().encode("utf-8")) + 1
+
+    def unknown(self, text: str) -> list[str]:
+        """Return nothing: all bytes are known."""
+        return []
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what :func:`read_vocabulary` needs to build the same tokenizer."""
+        return {"tokenizer": "bytes", "context_length": self.context_length}
+
+
+def warn_of_cuts(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
+    """Name in the log the texts that a tokenizer cuts."""
+    cut = [text for text in texts if tokenizer.length(text) > tokenizer.context_length]
+    if cut:
+        logger.warning(
+            "%d texts have more than the %d tokens that the model reads and are cut: %s. "
+            "Shorten them.",
+            len(cut),
+            tokenizer.context_length,
+            some(cut, limit=2),
+        )
+
+
+def read_vocabulary(directory: str | Path) -> WordTokenizer | ByteTokenizer:
+    """Read the tokenizer of words or bytes of a model directory.
 
     Raises
     ------
@@ -202,4 +346,8 @@ def read_vocabulary(directory: str | Path) -> WordTokenizer:
         raise DataError(
             f"{path}: cannot be read ({error}). Restore the model directory."
         ) from error
+    if isinstance(content, dict) and content.get("tokenizer") == "bytes":
+        if not isinstance(content.get("context_length"), int):
+            raise DataError(f"{path}: 'context_length' is missing. Restore the model directory.")
+        return ByteTokenizer(context_length=content["context_length"])
     return WordTokenizer.from_json(content)

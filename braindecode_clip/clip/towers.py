@@ -53,6 +53,24 @@ class PlainConvNet(nn.Module):
         self.head = nn.Linear(n_in + POSITION_CHANNELS * POSITIONS**2, num_classes, bias=False)
         self.num_features = n_in
 
+    def get_classifier(self) -> nn.Module:
+        """Return the head, as timm asks for it."""
+        return self.head
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
+        """Return which names form a stage, as timm asks for it; the head is in none."""
+        n_modules = len(self.features) // len(STAGES)
+        stages = [
+            (
+                r"^features\.(?:"
+                + "|".join(str(stage * n_modules + k) for k in range(n_modules))
+                + r")\.",
+                (stage,),
+            )
+            for stage in range(len(STAGES))
+        ]
+        return {"blocks": [*stages, (r"^position", (len(STAGES) - 1,))]}
+
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Map pictures (n, 3, height, width) to vectors (n, num_classes)."""
         maps = self.features(pictures)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from braindecode_clip.checks import Problems, some
+from braindecode_clip.clip.blueprint import settled
 from braindecode_clip.clip.checkpoints import (
     BEST_FILE,
     STATE_FILE,
@@ -26,18 +28,23 @@ from braindecode_clip.clip.data import Batch, PairBatches, Pairs, normalised
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.export import export_run
 from braindecode_clip.clip.false_negatives import equal_pictures
+from braindecode_clip.clip.initial import Start, load_teacher, read_start
 from braindecode_clip.clip.learner import Learner
+from braindecode_clip.clip.locked_features import Remembered, image_vectors, text_vectors
+from braindecode_clip.clip.model_tokenizers import tokenizer_of
 from braindecode_clip.clip.optim import learning_rate
 from braindecode_clip.clip.picture_store import PictureStore, prepared_rows
 from braindecode_clip.clip.recall import Recall, pooled_recall
 from braindecode_clip.clip.run_state import (
     check_facts,
     check_options,
+    check_tokenizer,
+    record_digest,
     seed_step,
     weights_digest,
 )
 from braindecode_clip.clip.step import StepInput
-from braindecode_clip.clip.tokenizers import WordTokenizer
+from braindecode_clip.clip.tokenizers import Tokenizer
 from braindecode_clip.clip.training_log import (
     LOG_FILE,
     LogRow,
@@ -70,17 +77,20 @@ class Trainer:
         it was made from. On the same machine with the same number of threads the run ends
         with the same bits as one that was never interrupted.
     initial : path, optional
-        Model directory to start from, of the same towers and vocabulary; fresh weights
-        without.
+        Model directory (or name of an embedded model) to start from: its towers, tokenizer
+        and, where the recipe states none, preprocessing. Without, the recipe's towers with
+        fresh or pretrained weights.
     n_workers : int
         Threads that decode pictures ahead; they change no number.
     teacher : path, optional
-        Model directory of the same vocabulary and preprocessing, imitated and asked what is
+        Model directory that takes pictures of the same size, imitated and asked what is
         alike; see ``distill_weight``, ``duplicate_similarity`` and ``false_negatives``.
     processes : Processes, optional
         Those that train together; one alone by default. The first writes.
     device : str or torch.device
         Where to train.
+    keep_bytes : float
+        Room for features of locked towers, which are then computed once; they change no number.
 
     Raises
     ------
@@ -104,16 +114,18 @@ class Trainer:
         teacher: str | Path | None = None,
         processes: Processes | None = None,
         device: str | torch.device = "cpu",
+        keep_bytes: float = 0,
     ) -> None:
-        _check_pairs(recipe, pairs, validation)
         check_options(recipe, initial, teacher)
+        recipe = settled(recipe, initial)
+        _check_pairs(recipe, pairs, validation)
         self.recipe, self.validation = recipe, validation
         self.processes = Processes() if processes is None else processes
         self.state_dir, self.device = Path(state_dir), torch.device(device)
-        self.tokenizer = WordTokenizer.from_captions(
-            pairs.wordings,
-            context_length=recipe.model.text_cfg["context_length"],
-        )
+        start = None if initial is None else read_start(initial)
+        self.tokenizer = tokenizer_for(recipe, pairs, start)
+        check_tokenizer(recipe, self.tokenizer, has_teacher=teacher is not None)
+        guide = None if teacher is None else load_teacher(teacher, recipe, own=self.tokenizer)
         self.batches = PairBatches(
             pairs,
             self.tokenizer,
@@ -126,13 +138,14 @@ class Trainer:
             data=recipe.data,
             interpolation=recipe.preprocess.interpolation,
             n_workers=n_workers,
+            teacher_tokenizer=None if guide is None else guide.tokenizer,
         )
         self.n_steps = recipe.training.epochs * self.batches.steps_per_epoch
         self.learner = Learner(
             recipe,
             self.tokenizer,
-            initial=initial,
-            teacher=teacher,
+            start=start,
+            teacher=None if guide is None else guide.model,
             processes=self.processes,
             device=self.device,
         )
@@ -142,7 +155,9 @@ class Trainer:
             "pairs_sha256": _pairs_digest(pairs),
             "initial": "" if initial is None else str(initial),
             "weights_sha256": weights_digest(self.model),
+            "tokenizer_sha256": record_digest(self.tokenizer.record()),
             "teacher": "" if teacher is None else str(teacher),
+            "teacher_sha256": "" if guide is None else weights_digest(guide.model),
             "n_processes": self.processes.size,
             "n_threads": torch.get_num_threads(),
         }
@@ -154,6 +169,10 @@ class Trainer:
             )
         self.progress = Progress()
         self.step = self._resume() if self._found_state(resume) else self._start()
+        kept = self.learner.kept_features(self.batches, keep_bytes)
+        self.batches.keep(kept)
+        fits = kept.n_bytes + kept.held_out_bytes(len(validation)) <= keep_bytes
+        self._remembered = Remembered(kept.towers if fits else ())
 
     def run(self, *, stop_after: int | None = None, on_step: OnStep | None = None) -> bool:
         """Train to the end, or to step ``stop_after``; tell whether the end is reached.
@@ -213,6 +232,7 @@ class Trainer:
             self.tokenizer,
             mean=self.recipe.preprocess.mean,
             std=self.recipe.preprocess.std,
+            remembered=self._remembered,
         )
         captions = np.array(self.validation.first_wordings)
         rng = np.random.default_rng(0)
@@ -249,7 +269,9 @@ class Trainer:
             equal.append(batch.groups)
         if self._equal_pictures is not None:
             equal.append(torch.from_numpy(self._equal_pictures[batch.rows]))
-        whole = StepInput(batch.pixels, batch.tokens, tuple(equal))
+        whole = StepInput(
+            batch.pixels, batch.tokens, tuple(equal), batch.teacher_tokens, batch.texts
+        )
         n = len(batch.rows) // self.processes.size
         own = whole.rows(slice(self.processes.rank * n, (self.processes.rank + 1) * n))
         return own.to(self.device)
@@ -333,11 +355,12 @@ class Trainer:
 def encode_pairs(
     model: torch.nn.Module,
     pairs: Pairs,
-    tokenizer: WordTokenizer,
+    tokenizer: Tokenizer,
     *,
     mean: tuple[float, ...],
     std: tuple[float, ...],
     batch_size: int = 256,
+    remembered: Remembered | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return unit vectors of pictures and of first wordings, both (n, n_dims) float32."""
     device = next(model.parameters()).device
@@ -345,15 +368,45 @@ def encode_pairs(
     model.eval()
     images, texts = [], []
     captions = pairs.first_wordings
+    remembered = Remembered() if remembered is None else remembered
     with torch.inference_mode():
         for start in range(0, len(pairs), batch_size):
             rows = range(start, min(start + batch_size, len(pairs)))
-            pixels = normalised(prepared_rows(pairs.images, rows), mean, std).to(device)
-            tokens = torch.as_tensor(tokenizer(captions[rows.start : rows.stop])).to(device)
-            images.append(model.encode_image(pixels, normalize=True).float().cpu().numpy())
-            texts.append(model.encode_text(tokens, normalize=True).float().cpu().numpy())
+
+            def pixels(rows: range = rows) -> torch.Tensor:
+                return normalised(prepared_rows(pairs.images, rows), mean, std).to(device)
+
+            def tokens(rows: range = rows) -> torch.Tensor:
+                return torch.as_tensor(tokenizer(captions[rows.start : rows.stop])).to(device)
+
+            side = image_vectors(model, remembered.inputs(model, "image", start, pixels))
+            images.append(functional.normalize(side, dim=-1).float().cpu().numpy())
+            side = text_vectors(model, remembered.inputs(model, "text", start, tokens))
+            texts.append(side.float().cpu().numpy())
     model.train(was_training)
     return np.concatenate(images), np.concatenate(texts)
+
+
+def tokenizer_for(recipe: ClipRecipe, pairs: Pairs, start: Start | None) -> Tokenizer:
+    """Return the tokenizer of a settled recipe, or of the model that training starts from.
+
+    Raises
+    ------
+    ConfigError
+        The recipe asks for another kind than the model has, or for one that does not fit the
+        text tower.
+    DataError
+        The tokenizer's files are not at hand.
+    """
+    if start is None:
+        return tokenizer_of(recipe, lambda: pairs.wordings)
+    kind = recipe.model.tokenizer
+    if kind not in ("auto", start.tokenizer.kind):
+        raise ConfigError(
+            f"recipe '{recipe.name}': model.tokenizer is '{kind}', and {start.folder} has one of "
+            f"the kind '{start.tokenizer.kind}'. Leave it out."
+        )
+    return start.tokenizer
 
 
 def _check_pairs(recipe: ClipRecipe, training: Pairs, validation: Pairs) -> None:

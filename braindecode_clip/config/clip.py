@@ -7,22 +7,60 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from braindecode_clip.config.base import Section
+from braindecode_clip.config.clip_adapt import AdaptConfig
 from braindecode_clip.config.clip_data import DataConfig
 
 
 class ModelConfig(Section):
-    """The towers, in the words of an open_clip model config."""
+    """The towers: written out, open_clip's by name, of its JSON file, or those of `--initial`.
 
-    embed_dim: int = Field(128, ge=2, description="Dimensions of the shared space.")
-    quick_gelu: bool = Field(
-        False, description="x * sigmoid(1.702 x) in place of GELU; stored with the weights."
+    Where they are named and written out as well, both must agree.
+    """
+
+    open_clip: str | None = Field(
+        None, description="Name of a built-in model of open_clip, e.g. ViT-B-32."
     )
-    vision_cfg: dict[str, Any] = Field(
-        description="Image tower: fields of open_clip's CLIPVisionCfg (layers, width, ...)."
+    pretrained: str | None = Field(
+        None,
+        description="Weights to start from: a pretrained tag of that model, whose activation "
+        "and preprocessing are taken over, or a checkpoint file of the towers.",
     )
-    text_cfg: dict[str, Any] = Field(
-        description="Text tower: fields of open_clip's CLIPTextCfg; vocab_size, eos_id and "
-        "pad_id come from the tokenizer."
+    weights: str | None = Field(None, description="Checkpoint file in place of the tag's download.")
+    config: str | None = Field(
+        None, description="File of a model config in open_clip's form (JSON)."
+    )
+    embed_dim: int | None = Field(
+        None, ge=2, description="Dimensions of the shared space. Written out: 128 by default."
+    )
+    quick_gelu: bool | None = Field(
+        None,
+        description="x * sigmoid(1.702 x) in place of GELU; stored with the weights. Null: as "
+        "the named weights or towers have it; written out: false.",
+    )
+    vision_cfg: dict[str, Any] | None = Field(
+        None,
+        description="Image tower: fields of open_clip's CLIPVisionCfg (layers, width, ..., or "
+        "timm_model_name).",
+    )
+    text_cfg: dict[str, Any] | None = Field(
+        None,
+        description="Text tower: fields of open_clip's CLIPTextCfg (context_length, width, ..., "
+        "or hf_model_name: a name on the hub, a folder, or package:NAME/FOLDER); of small "
+        "vocabularies vocab_size, eos_id and pad_id come from the tokenizer.",
+    )
+    other_cfg: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further fields of open_clip's model config, e.g. custom_text.",
+    )
+    image_weights: str | None = Field(
+        None,
+        description="Pretrained weights of a timm image tower: a checkpoint file, or "
+        "package:NAME/FILE of an installed Python package.",
+    )
+    tokenizer: Literal["auto", "words", "bytes"] = Field(
+        "auto",
+        description="words: the words of the training captions; bytes: UTF-8 bytes, for any "
+        "language; auto: the model's own, and words for written-out towers, which have none.",
     )
     residual_gain: float | None = Field(
         None,
@@ -30,6 +68,44 @@ class ModelConfig(Section):
         description="Gain of every residual branch of a ModifiedResNet at the start. Null "
         "leaves open_clip's 0, with which 3 x 3 convolutions, and so shapes, come in late.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_written_towers(cls, options: Any) -> Any:
+        """Fill in what towers that are written out, and named nowhere else, leave open."""
+        if not isinstance(options, dict) or options.get("open_clip") or options.get("config"):
+            return options
+        if options.get("vision_cfg") and options.get("text_cfg"):
+            options = dict(options)
+            if options.get("embed_dim") is None:
+                options["embed_dim"] = 128
+            if options.get("quick_gelu") is None:
+                options["quick_gelu"] = False
+        return options
+
+    @model_validator(mode="after")
+    def _sources_agree(self) -> ModelConfig:
+        if self.open_clip and self.config:
+            raise ValueError("open_clip and config both name towers; leave one of them out")
+        if (self.vision_cfg is None) != (self.text_cfg is None):
+            raise ValueError("vision_cfg and text_cfg belong together; give both, or none")
+        if (self.pretrained or self.weights) and self.is_taken_over:
+            raise ValueError(
+                "pretrained and weights need towers: give open_clip, config, or vision_cfg and "
+                "text_cfg"
+            )
+        if self.pretrained and self.weights and not self.open_clip:
+            raise ValueError("pretrained and weights both name a file; leave one of them out")
+        if self.text_cfg is not None and "context_length" not in self.text_cfg:
+            raise ValueError("text_cfg.context_length is missing; captions need it")
+        if self.vision_cfg is not None and "image_size" not in self.vision_cfg:
+            raise ValueError("vision_cfg.image_size is missing; pictures need it")
+        return self
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether the recipe names no towers: they are those of `--initial`."""
+        return not (self.open_clip or self.config or self.vision_cfg)
 
 
 class PreprocessConfig(Section):
@@ -171,6 +247,12 @@ class TrainConfig(Section):
         "the loss. auto: bf16 where the processor has it, else fp16 on a GPU, else fp32.",
     )
     compile: bool = Field(False, description="Compile the towers (torch.compile).")
+    freeze_batch_norm: bool = Field(
+        False,
+        description="Batch normalisation keeps the mean and variance it started with, so that "
+        "a picture's vector depends on no other: small batches, 'gradcache', 'accumulate' and "
+        "several processes then train the same model. Gains and biases are trained.",
+    )
     ema_decay: float = Field(
         0.0,
         ge=0,
@@ -248,7 +330,10 @@ class ClipRecipe(Section):
         pattern=r"^[a-zA-Z0-9-]+$", description="Name of the model; letters, digits and hyphens."
     )
     seed: int = Field(0, ge=0, description="Seed of the weights, the order and the wordings.")
-    model: ModelConfig = Field(description="The towers.")
+    model: ModelConfig = Field(
+        default_factory=ModelConfig,
+        description="The towers; left out, those of the model that `--initial` names.",
+    )
     preprocess: PreprocessConfig = Field(
         default_factory=PreprocessConfig, description="From a picture to the input."
     )
@@ -259,11 +344,6 @@ class ClipRecipe(Section):
     data: DataConfig = Field(
         default_factory=DataConfig, description="Captions, splits, augmentation and order."
     )
-
-    @model_validator(mode="after")
-    def _text_context_is_given(self) -> ClipRecipe:
-        if "context_length" not in self.model.text_cfg:
-            raise ValueError("model.text_cfg.context_length is missing; captions need it")
-        if "image_size" not in self.model.vision_cfg:
-            raise ValueError("model.vision_cfg.image_size is missing; pictures need it")
-        return self
+    adapt: AdaptConfig | None = Field(
+        None, description="Which weights of a pretrained model learn. Null: all, in full."
+    )

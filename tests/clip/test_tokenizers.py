@@ -81,5 +81,8 @@ def test_a_damaged_vocabulary_file_is_named(tmp_path):
     with pytest.raises(DataError, match=r"vocabulary\.json"):
         read_vocabulary(tmp_path)
     (tmp_path / "vocabulary.json").write_text('{"tokenizer": "bytes"}', encoding="utf-8")
+    with pytest.raises(DataError, match="'context_length' is missing"):
+        read_vocabulary(tmp_path)
+    (tmp_path / "vocabulary.json").write_text('{"tokenizer": "letters"}', encoding="utf-8")
     with pytest.raises(DataError, match="'words'"):
         read_vocabulary(tmp_path)

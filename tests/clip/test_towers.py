@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from braindecode_clip.clip.models import build_model, load_model_directory, save_model
+from braindecode_clip.clip.models import build_model, save_model
+from braindecode_clip.clip.open_clip_models import directory_parts
+from braindecode_clip.clip.parts import Request
 from braindecode_clip.clip.tokenizers import WordTokenizer
 from braindecode_clip.clip.towers import PlainConvNet, braindecode_plain
 from braindecode_clip.errors import ConfigError
@@ -39,7 +41,7 @@ def test_open_clips_factory_builds_the_tower(plain_recipe, tokenizer):
 def test_a_saved_tower_comes_back_to_the_bit(plain_recipe, tokenizer, tmp_path):
     model = build_model(plain_recipe, tokenizer).eval()
     save_model(tmp_path, model, recipe=plain_recipe, tokenizer=tokenizer)
-    loaded = load_model_directory(tmp_path, device="cpu").model
+    loaded = directory_parts(tmp_path, Request()).model
     for name, value in model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name]), name
     pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))

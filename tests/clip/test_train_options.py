@@ -307,12 +307,14 @@ def test_options_that_need_something_else_are_named(
         start(changed(vit_recipe, **options), **given)
 
 
-def test_a_teacher_must_read_the_same_input(start, vit_recipe, changed, tmp_path):
-    other = changed(vit_recipe, vision={"image_size": 32}).model_dump()
-    other["preprocess"]["mean"] = (0.4, 0.5, 0.5)
-    teacher = start(type(vit_recipe).model_validate(other), "teacher-state")
+def test_a_teacher_must_see_pictures_of_the_same_size(
+    start, vit_recipe, changed, make_pairs, tmp_path
+):
+    large = changed(vit_recipe, vision={"image_size": 40})
+    pairs = make_pairs(26, 1, size_px=40)
+    teacher = Trainer(large, pairs, validation=pairs, state_dir=tmp_path / "teacher-state")
     teacher.export(tmp_path / "teacher")
-    with pytest.raises(DataError, match=r"as a teacher: its mean is \[0.4, 0.5, 0.5\]"):
+    with pytest.raises(ConfigError, match=r"as a teacher: its size is 40, the recipe's is 32"):
         start(changed(vit_recipe, distill_weight=1.0), teacher=tmp_path / "teacher")
 
 
