@@ -17,12 +17,8 @@ from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
 from braindecode_clip.config.group import GroupConfig
 from braindecode_clip.evaluate.group import group
 from braindecode_clip.evaluate.group_labels import Exchange, exchange_of
-from braindecode_clip.evaluate.paired import (
-    draw_exchanges,
-    exchanged_means,
-    judge_equivalence,
-    paired_intervals,
-)
+from braindecode_clip.evaluate.paired import judge_equivalence, paired_intervals
+from braindecode_clip.resampling.exchanges import draw_exchanges, exchanged_means
 from braindecode_clip.retrieve import retrieve
 
 SUBJECTS, ROIS, DECODERS = ("01", "02", "03"), ("a", "b", "c"), ("ridge", "mlp")

@@ -20,12 +20,12 @@ from measure import parse_arguments, print_table, side_by_side, write_figures
 from braindecode_clip.artifacts import Embeddings, Predictions
 from braindecode_clip.config.evaluate import EvaluateConfig
 from braindecode_clip.evaluate import evaluate, identification
-from braindecode_clip.evaluate.bootstrap import interval, resample, weighted_mean
 from braindecode_clip.evaluate.ceiling_signal import Repeats
 from braindecode_clip.evaluate.dimensions import DimensionScores
 from braindecode_clip.evaluate.permutation import null_scores, rank_table
 from braindecode_clip.evaluate.rows import Design
 from braindecode_clip.evaluate.scores import identification_scores
+from braindecode_clip.resampling.bootstrap import interval, resample, weighted_mean
 from braindecode_clip.retrieve import gallery_ids, retrieve
 
 N_DIMS = 16

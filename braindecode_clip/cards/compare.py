@@ -13,7 +13,7 @@ from braindecode_clip.cards.card import OWN_GALLERY, Card, Score
 from braindecode_clip.cards.fields import Field, compare_fields
 from braindecode_clip.cards.markdown import number
 from braindecode_clip.errors import DataError
-from braindecode_clip.evaluate.bootstrap import interval, resample, weighted_mean, wilson_of_mean
+from braindecode_clip.resampling.bootstrap import interval, resample, weighted_mean, wilson_of_mean
 
 #: Where the level of an interval is known from neither card.
 CONFIDENCE = 0.95

@@ -178,7 +178,7 @@ def _score(
 ) -> list[dict[str, object]]:
     """Return the rows of one point: both decoders and the second less the first."""
     from braindecode_clip.evaluate import identification
-    from braindecode_clip.evaluate.bootstrap import (
+    from braindecode_clip.resampling.bootstrap import (
         interval,
         resample,
         weighted_mean,

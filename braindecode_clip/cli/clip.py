@@ -12,6 +12,8 @@ import typer
 
 from braindecode_clip.cli.clip_data import data
 from braindecode_clip.cli.clip_drawings import drawings
+from braindecode_clip.cli.clip_evaluate import evaluate
+from braindecode_clip.cli.clip_forgetting import forgetting
 from braindecode_clip.cli.clip_lr_range import lr_range
 from braindecode_clip.cli.clip_options import (
     DeviceOption,
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
 
     import torch
 
-    from braindecode_clip.clip.evaluation import ZeroShotTask
     from braindecode_clip.clip.train import Trainer
     from braindecode_clip.clip.training_log import LogRow
     from braindecode_clip.io.pair_source import PairSource
@@ -72,6 +73,12 @@ app.command()(drawings)
 app.command("lr-range")(lr_range)
 
 app.command("wise-ft")(wise_ft)
+
+
+app.command()(evaluate)
+
+
+app.command()(forgetting)
 
 
 @app.command(epilog=_RECIPE_HELP)
@@ -191,54 +198,6 @@ def train(
         logger.info("wrote %s", out)
 
 
-@app.command()
-def evaluate(
-    model: Annotated[str, typer.Option(help="Model directory, or the name of an embedded model.")],
-    pairs: Annotated[
-        list[Path],
-        typer.Option(help="Held-out pairs; of several files each is measured, and all together."),
-    ],
-    out: Annotated[Path, typer.Option(help="File to write (JSON).")],
-    split: Annotated[str | None, typer.Option(help="Measure this split of the pairs.")] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option("--format", help="Kind of the pairs; recognised by default."),
-    ] = None,
-    pool_size: Annotated[int, typer.Option(min=2, help="Distinct captions in a pool.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Deals the pools.")] = 2026,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-) -> None:
-    """Measure retrieval in pools of captions, and zero-shot colour and shape of single objects."""
-    from braindecode_clip.clip.encoders import load_encoder
-    from braindecode_clip.clip.evaluation import evaluate_model
-    from braindecode_clip.io.atomic import write_json
-    from braindecode_clip.io.pairs import read_pairs
-    from braindecode_clip.logs import get_logger, milestone
-
-    logger = get_logger(__name__)
-    parts = {path.stem: _as_lists(read_pairs(path, kind=kind, split=split)) for path in pairs}
-    if len(parts) > 1:
-        parts["all"] = tuple(
-            [item for each in lists for item in each] for lists in zip(*parts.values(), strict=True)
-        )
-    encoder = load_encoder(model, device=device)
-    metrics: dict[str, Any] = {"model": encoder.fingerprint, "seed": seed}
-    for name, (pictures, captions, scenes) in parts.items():
-        with milestone(logger, f"measured {name}") as note:
-            result = evaluate_model(
-                encoder,
-                pictures,
-                captions,
-                tasks=_scene_tasks(scenes) if len(scenes) == len(captions) else {},
-                seed=seed,
-                pool_size=pool_size,
-            )
-            note(_summary(result))
-        metrics[name] = result
-    write_json(out, metrics)
-    logger.info("wrote %s", out)
-
-
 def _sources(
     data: DataConfig, training: dict[str, Any], held_out: dict[str, Any], *, workers: int
 ) -> tuple[PairSource, PairSource]:
@@ -299,16 +258,6 @@ def _place(device: str) -> tuple[torch.device, int]:
     return place, n_processes
 
 
-def _as_lists(source: PairSource) -> tuple[list, list, list]:
-    """Return pictures, first wordings, and scenes (none where the source has none)."""
-    from braindecode_clip.cli.clip_pairs import whole_pictures
-    from braindecode_clip.io.pair_source import captioned
-
-    source = captioned(source)
-    scenes = [] if source.scenes is None else source.scenes.tolist()
-    return whole_pictures(source), [own[0] for own in source.captions], scenes
-
-
 def _run_with_progress(trainer: Trainer) -> None:
     """Train with a bar on a terminal, and one line for each row of the log elsewhere."""
     from braindecode_clip.logs import get_logger
@@ -340,36 +289,4 @@ def _line(step: int, n_steps: int, row: LogRow) -> str:
     text = f"step {step} of {n_steps}: loss {row.loss:.3f}, rate {row.lr:.2e}"
     if row.val_image_to_text_r1 is not None:
         text += f", held-out R@1 {100 * row.val_image_to_text_r1:.1f} %"
-    return text
-
-
-def _scene_tasks(scenes: Sequence[str]) -> dict[str, ZeroShotTask]:
-    """Zero-shot colour and shape of the scenes that hold one object."""
-    import numpy as np
-
-    from braindecode_clip.clip.evaluation import ZeroShotTask
-    from braindecode_clip.simulate.scenes import COLOURS, SHAPES, scene_from_json
-
-    objects = [scene_from_json(text).objects for text in scenes]
-    rows = np.flatnonzero([len(items) == 1 for items in objects])
-    if not len(rows):
-        return {}
-    single = [objects[row][0] for row in rows]
-    # A prompt names the other attribute too, over all its values, so that it reads as the
-    # captions do; the mean over them leaves the class alone.
-    return {
-        "colour": ZeroShotTask(
-            rows, [item.colour for item in single], COLOURS, [f"a {{}} {s}" for s in SHAPES]
-        ),
-        "shape": ZeroShotTask(
-            rows, [item.shape for item in single], SHAPES, [f"a {c} {{}}" for c in COLOURS]
-        ),
-    }
-
-
-def _summary(result: dict[str, Any]) -> str:
-    recall = result["image_to_text"]
-    text = f"image to text R@1 of {recall['pool_size']} {100 * recall['r1']:.1f} %"
-    for name, score in result["zero_shot"].items():
-        text += f", zero-shot {name} {100 * score['accuracy']:.1f} %"
     return text

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def drawings(
-    out: Annotated[Path, typer.Option(help="Folder for stamps.tsv, clipart.tsv and counts.json.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables, and counts.json.")],
     stamps: Annotated[
         Path, typer.Option(help="Folder of Tux Paint's stamps (package tuxpaint-stamps-default).")
     ] = Path("/usr/share/tuxpaint/stamps"),
@@ -25,7 +25,7 @@ def drawings(
     """Write tables of picture, captions, label, group and split for two sets of drawings.
 
     Families of drawings (numbered or coloured variants, equal captions, near duplicates) stand
-    in one split. Dropped are computer icons, bare shapes, flags, playing cards, letters, drawings
+    in one split; held-out ones have tables of their own too. Dropped are computer icons, bare shapes, flags, playing cards, letters, drawings
     without a title of their own, repeats, and clip art that nearly equals a stamp. The tables
     name the pictures where they lie; nothing is copied.
     """
@@ -52,6 +52,8 @@ def drawings(
         typer.echo(f"{name}: {len(chosen)} listed; dropped: {reasons}")
         typer.echo(f"{name}: {len(table)} kept in {counts[name]['n_families']} families: {dealt}")
         write_tsv(out / f"{name}.tsv", table)
+        for part in ("validation", "test"):
+            write_tsv(out / f"{name}-{part}.tsv", table[table["split"] == part])
     write_json(out / "counts.json", counts)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from braindecode_clip import metrics
 from braindecode_clip.artifacts import Embeddings
-from braindecode_clip.evaluate.bootstrap import interval, resample, weighted_mean, wilson_of_mean
+from braindecode_clip.resampling.bootstrap import interval, resample, weighted_mean, wilson_of_mean
 from braindecode_clip.similarity import SimilarityKind, similarity_matrix
 
 DIRECTIONS = ("brain_to_image", "image_to_brain")

@@ -18,7 +18,6 @@ from __future__ import annotations
 import numpy as np
 
 from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
-from braindecode_clip.evaluate.bootstrap import resample, weighted_mean
 from braindecode_clip.evaluate.ceiling_dprime import (
     dprime_of_hits,
     dprime_of_pairwise,
@@ -27,6 +26,7 @@ from braindecode_clip.evaluate.ceiling_dprime import (
 )
 from braindecode_clip.evaluate.ceiling_signal import Signal
 from braindecode_clip.metrics import count_better, ranks
+from braindecode_clip.resampling.bootstrap import resample, weighted_mean
 from braindecode_clip.similarity import similarity_matrix
 
 #: Noise added, in units of that of the predictions.

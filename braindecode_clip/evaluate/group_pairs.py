@@ -15,14 +15,8 @@ from braindecode_clip.config.group import GroupConfig
 from braindecode_clip.evaluate.group_conditions import Conditions
 from braindecode_clip.evaluate.group_labels import Exchange
 from braindecode_clip.evaluate.group_rows import EVERYBODY, mean_interval
-from braindecode_clip.evaluate.paired import (
-    Exchanges,
-    draw_exchanges,
-    exchanged_means,
-    judge_equivalence,
-    paired_intervals,
-    verdict,
-)
+from braindecode_clip.evaluate.paired import judge_equivalence, paired_intervals, verdict
+from braindecode_clip.resampling.exchanges import Exchanges, draw_exchanges, exchanged_means
 from braindecode_clip.seeds import make_rng
 
 

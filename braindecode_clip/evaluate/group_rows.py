@@ -9,12 +9,12 @@ import numpy as np
 from scipy.special import stdtrit
 
 from braindecode_clip.config.group import GroupConfig
-from braindecode_clip.evaluate.bootstrap import Resamples, interval, resample, weighted_mean
 from braindecode_clip.evaluate.group_conditions import Condition, Conditions
 from braindecode_clip.evaluate.group_labels import Exchange
 from braindecode_clip.evaluate.max_statistic import corrected_p
 from braindecode_clip.evaluate.permutation import p_value
 from braindecode_clip.evaluate.prevalence import prevalence
+from braindecode_clip.resampling.bootstrap import Resamples, interval, resample, weighted_mean
 from braindecode_clip.seeds import make_rng
 
 #: Below this many subjects a bootstrap over them says too little: Student's t instead.
@@ -216,7 +216,7 @@ def mean_interval(
 
     Below ten subjects :math:`\bar v \pm t_{S-1} s / \sqrt S` over the subjects' scores ("t",
     with two subjects one degree of freedom, and so very wide), from ten on BCa over subjects
-    ("bca", :func:`braindecode_clip.evaluate.bootstrap.interval`). With
+    ("bca", :func:`braindecode_clip.resampling.bootstrap.interval`). With
     ``resample="subjects_and_pictures"`` the standard error is that of :func:`two_level`, with
     the same t ("t, two-level bootstrap").
 

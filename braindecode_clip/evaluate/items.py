@@ -9,10 +9,10 @@ import numpy as np
 
 from braindecode_clip.artifacts import Retrieval
 from braindecode_clip.config.evaluate import EvaluateConfig
-from braindecode_clip.evaluate.bootstrap import interval, resample, weighted_mean, wilson_of_mean
 from braindecode_clip.evaluate.rows import Design
 from braindecode_clip.evaluate.scores import identification_scores
 from braindecode_clip.metrics import count_better, expected_top_k
+from braindecode_clip.resampling.bootstrap import interval, resample, weighted_mean, wilson_of_mean
 
 #: Pool whose expected hits are given, where the gallery is as large.
 POOL = 300

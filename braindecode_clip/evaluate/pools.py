@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from braindecode_clip.evaluate.bootstrap import interval, resample, weighted_mean
 from braindecode_clip.metrics import expected_top_k, wilson
+from braindecode_clip.resampling.bootstrap import interval, resample, weighted_mean
 
 
 def pool_sizes(n_gallery: int, n_points: int) -> np.ndarray:

@@ -11,9 +11,9 @@ import numpy as np
 
 from braindecode_clip.artifacts import Predictions
 from braindecode_clip.config.evaluate import EvaluateConfig
-from braindecode_clip.evaluate.bootstrap import Resamples, interval
 from braindecode_clip.evaluate.exchange import Exchange, make_clusters, make_exchange
 from braindecode_clip.evaluate.permutation import can_permute, p_value
+from braindecode_clip.resampling.bootstrap import Resamples, interval
 
 LABELS = ("subject", "roi", "split", "encoder", "decoder", "gallery")
 

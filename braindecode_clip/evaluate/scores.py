@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from braindecode_clip import metrics
-from braindecode_clip.evaluate.bootstrap import wilson_of_mean, wilson_of_median
+from braindecode_clip.resampling.bootstrap import wilson_of_mean, wilson_of_median
 
 
 @dataclass(frozen=True)

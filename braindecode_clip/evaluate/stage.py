@@ -11,7 +11,6 @@ import numpy as np
 from braindecode_clip.artifacts import Embeddings, Predictions, Retrieval
 from braindecode_clip.checks import Problems, differences
 from braindecode_clip.config.evaluate import EvaluateConfig
-from braindecode_clip.evaluate.bootstrap import Statistic, resample, weighted_mean, weighted_median
 from braindecode_clip.evaluate.ceiling import add_ceilings
 from braindecode_clip.evaluate.ceiling_signal import Repeats
 from braindecode_clip.evaluate.dimensions import (
@@ -32,6 +31,12 @@ from braindecode_clip.evaluate.rows import LABELS, Design, Measured, make_rows, 
 from braindecode_clip.evaluate.scores import Score, identification_scores
 from braindecode_clip.evaluate.sentinel import check_fitted
 from braindecode_clip.metrics import count_better
+from braindecode_clip.resampling.bootstrap import (
+    Statistic,
+    resample,
+    weighted_mean,
+    weighted_median,
+)
 
 DIRECTIONS = ("brain_to_image", "image_to_brain")
 
@@ -107,7 +112,7 @@ def evaluate(
     """Score retrievals of the same predictions, and the predicted dimensions.
 
     Intervals come from a bootstrap of whole stimuli, or of whole runs where runs are held out
-    (:func:`braindecode_clip.evaluate.bootstrap.interval`), p-values from permuting the true
+    (:func:`braindecode_clip.resampling.bootstrap.interval`), p-values from permuting the true
     labels as the split allows (:mod:`braindecode_clip.evaluate.permutation`).
 
     Parameters

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from braindecode_clip.config.surface import SurfaceConfig
-from braindecode_clip.evaluate.bootstrap import interval, resample, weighted_mean
 from braindecode_clip.evaluate.ceiling_dprime import dprime_of_hits, hit_rate
 from braindecode_clip.evaluate.pools import pool_sizes
 from braindecode_clip.evaluate.surface_model import (
@@ -21,6 +20,7 @@ from braindecode_clip.evaluate.surface_model import (
     predict_growth,
 )
 from braindecode_clip.metrics import expected_top_k, wilson
+from braindecode_clip.resampling.bootstrap import interval, resample, weighted_mean
 
 #: Bootstrap samples in which the law of pool sizes is fitted, which takes long.
 POOL_DRAWS = 100

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from braindecode_clip.cli.clip import _scene_tasks
+from braindecode_clip.cli.clip_sets import scene_tasks
 from braindecode_clip.clip.encoders import load_encoder
 from braindecode_clip.clip.evaluation import evaluate_model
 from braindecode_clip.clip.zero_shot import class_vectors
@@ -38,7 +38,7 @@ def test_bars_on_scenes_never_seen(encoder):
     pictures = [Image.fromarray(pixels) for part in parts for pixels in part.images]
     captions = [text for part in parts for text in part.captions[:, 0]]
     scenes = [text for part in parts for text in part.scenes]
-    result = evaluate_model(encoder, pictures, captions, tasks=_scene_tasks(scenes))
+    result = evaluate_model(encoder, pictures, captions, tasks=scene_tasks(scenes))
     recall = result["image_to_text"]
     assert (recall["pool_size"], recall["n"]) == (100, 800)
     assert recall["r1"] >= 0.6

@@ -18,7 +18,7 @@ from braindecode_clip.evaluate import evaluate
 from braindecode_clip.evaluate.group import GroupResult, group
 from braindecode_clip.evaluate.group_labels import Exchange, exchange_of
 from braindecode_clip.evaluate.group_rows import _above, mean_interval, two_level
-from braindecode_clip.evaluate.paired import draw_exchanges, exchanged_means
+from braindecode_clip.resampling.exchanges import draw_exchanges, exchanged_means
 from braindecode_clip.seeds import make_rng
 
 FAST = GroupConfig(n_bootstrap=200, n_permutations=199, top_k=(1, 3))

@@ -8,13 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from braindecode_clip.evaluate.paired import (
-    draw_exchanges,
-    exchanged_means,
-    judge_equivalence,
-    paired_intervals,
-    verdict,
-)
+from braindecode_clip.evaluate.paired import judge_equivalence, paired_intervals, verdict
+from braindecode_clip.resampling.exchanges import draw_exchanges, exchanged_means
 
 N_STUDIES = 300
 

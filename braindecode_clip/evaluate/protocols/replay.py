@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from braindecode_clip.config.evaluate import EvaluateConfig
-from braindecode_clip.evaluate.bootstrap import resample, weighted_mean, wilson_of_mean
 from braindecode_clip.evaluate.permutation import permuted_labels
 from braindecode_clip.evaluate.protocols.pools import (
     draw_joint,
@@ -20,6 +19,7 @@ from braindecode_clip.evaluate.protocols.pools import (
 from braindecode_clip.evaluate.protocols.presets import Measure
 from braindecode_clip.evaluate.protocols.rounds import Replayed, Round, make_rounds
 from braindecode_clip.evaluate.rows import Measured, make_rows
+from braindecode_clip.resampling.bootstrap import resample, weighted_mean, wilson_of_mean
 
 #: As MindEye draws; the others are given as many, so that the columns compare.
 N_DRAWS = 30

@@ -38,7 +38,12 @@ class Resamples:
 
 
 def resample(
-    statistic: Statistic, clusters: np.ndarray, *, n_bootstrap: int, rng: np.random.Generator
+    statistic: Statistic,
+    clusters: np.ndarray,
+    *,
+    n_bootstrap: int,
+    rng: np.random.Generator,
+    jackknife: bool = True,
 ) -> Resamples:
     """Apply statistics to bootstrap and jackknife samples of whole clusters.
 
@@ -50,6 +55,9 @@ def resample(
         Label of the cluster of each query.
     n_bootstrap : int
     rng : Generator
+    jackknife : bool
+        Leave clusters out too; without, :func:`interval` corrects for bias alone. Of a median
+        the jackknife says nothing, and it costs n_clusters samples.
 
     Returns
     -------
@@ -64,12 +72,12 @@ def resample(
         drawn.append(statistic(_counts(n_clusters, size, rng)[:, cluster_of]))
     left_out = []
     # One cluster alone leaves nothing when it is left out.
-    for start in range(0, n_clusters if n_clusters > 1 else 0, step):
+    for start in range(0, n_clusters if jackknife and n_clusters > 1 else 0, step):
         out = np.arange(start, min(start + step, n_clusters))
         left_out.append(statistic((cluster_of != out[:, None]).astype(np.float64)))
     bootstrap = np.concatenate(drawn)
-    jackknife = np.concatenate(left_out) if left_out else np.empty((0, bootstrap.shape[1]))
-    return Resamples(bootstrap, jackknife, n_clusters)
+    without = np.concatenate(left_out) if left_out else np.empty((0, bootstrap.shape[1]))
+    return Resamples(bootstrap, without, n_clusters)
 
 
 def _counts(n_clusters: int, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from braindecode_clip.evaluate.bootstrap import (
+from braindecode_clip.metrics import wilson
+from braindecode_clip.resampling.bootstrap import (
     Resamples,
     interval,
     resample,
@@ -15,7 +16,6 @@ from braindecode_clip.evaluate.bootstrap import (
     wilson_of_mean,
     wilson_of_median,
 )
-from braindecode_clip.metrics import wilson
 
 
 def rng_of(seed: int) -> np.random.Generator:
@@ -63,7 +63,7 @@ def test_whole_clusters_are_drawn_and_left_out() -> None:
 def test_many_chunks_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     values = rng_of(2).standard_normal(10)
     whole = resample(weighted_mean(values[:, None]), np.arange(10), n_bootstrap=300, rng=rng_of(3))
-    monkeypatch.setattr("braindecode_clip.evaluate.bootstrap.CHUNK_NUMBERS", 35)
+    monkeypatch.setattr("braindecode_clip.resampling.bootstrap.CHUNK_NUMBERS", 35)
     parts = resample(weighted_mean(values[:, None]), np.arange(10), n_bootstrap=300, rng=rng_of(3))
     np.testing.assert_allclose(parts.bootstrap, whole.bootstrap, rtol=1e-12)
     np.testing.assert_allclose(parts.jackknife, whole.jackknife, rtol=1e-12)
