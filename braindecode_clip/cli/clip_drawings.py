@@ -25,9 +25,10 @@ def drawings(
     """Write tables of picture, captions, label, group and split for two sets of drawings.
 
     Families of drawings (numbered or coloured variants, equal captions, near duplicates) stand
-    in one split; held-out ones have tables of their own too. Dropped are computer icons, bare shapes, flags, playing cards, letters, drawings
-    without a title of their own, repeats, and clip art that nearly equals a stamp. The tables
-    name the pictures where they lie; nothing is copied.
+    in one split; held-out ones have tables of their own too. Dropped are computer icons, bare
+    shapes, flags, playing cards, letters, drawings without a title of their own, repeats, and
+    clip art that nearly equals a stamp. The tables name the pictures where they lie; nothing is
+    copied.
     """
     from braindecode_clip.clip.drawings import choose_clipart, choose_stamps, count_dropped
     from braindecode_clip.io.atomic import write_json
