@@ -66,11 +66,10 @@ def test_tables_of_the_packages(tables):
         assert len(table) == own["n_kept"]
         assert (table.groupby("group")["split"].nunique() == 1).all()
         assert (table.groupby("caption1")["split"].nunique() == 1).all()
-        assert not table["image"].str.contains("/computer/icons/|/shapes/|/flags/").any() or (
-            name == "stamps"
-        )
         held = read(tables / f"{name}-test.tsv")
         assert held["image"].tolist() == table["image"][table["split"] == "test"].tolist()
+    art = read(tables / "clipart.tsv")
+    assert not art["image"].str.contains("/computer/icons/|/png/shapes/|/flags/").any()
     stamps = read(tables / "stamps-test.tsv")
     assert len(stamps) == pytest.approx(0.4 * counts["stamps"]["n_kept"], abs=10)
 
@@ -78,7 +77,7 @@ def test_tables_of_the_packages(tables):
 def small_recipe(path: Path, *, n_epochs: int) -> Path:
     """Write `drawings-lit.yaml` with smaller pictures and batches."""
     recipe = yaml.safe_load((RECIPES / "drawings-lit.yaml").read_text())
-    recipe["model"]["vision_cfg"]["image_size"] = 96
+    recipe["model"]["vision_cfg"]["image_size"] = 64
     recipe["training"] |= {"epochs": n_epochs, "batch_size": 64, "validate_every": 1000}
     path.write_text(yaml.safe_dump(recipe))
     return path
@@ -89,12 +88,12 @@ def test_a_small_alignment_retrieves_clip_art_it_never_saw(tables, tmp_path):
     if absent:
         pytest.skip(f"pretrained towers are not installed: {', '.join(absent)}")
     table = read(tables / "clipart.tsv")
-    training = table[table["split"] == "train"][:384]
+    training = table[table["split"] == "train"][::6]
     held = table[table["split"] == "validation"]
     pairs = tmp_path / "some.tsv"
     pd.concat([training, held]).to_csv(pairs, sep="\t", index=False)
     command = ["clip", "train", "--pairs", str(pairs), "--out", str(tmp_path / "model")]
-    recipe = small_recipe(tmp_path / "recipe.yaml", n_epochs=15)
+    recipe = small_recipe(tmp_path / "recipe.yaml", n_epochs=20)
     assert main([*command, "--recipe", str(recipe), "--threads", "1"]) == 0
     evaluate = ["clip", "evaluate", "--model", str(tmp_path / "model"), "--label-by", "none"]
     evaluate += ["--pairs", str(tables / "clipart-validation.tsv"), "--n-bootstrap", "100"]
