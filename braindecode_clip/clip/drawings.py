@@ -259,10 +259,12 @@ def _split(text: str) -> list[str]:
 
 
 def _key(text: str) -> list[str]:
-    """Words without colours, articles and single letters (numbers and variants)."""
-    return [
-        word for word in _split(text) if len(word) > 1 and word not in _COLOURS | _SHADES | _SMALL
-    ]
+    """Words without colours, articles and single letters (numbers and variants).
+
+    Where nothing else is left, colours stay: "An orange." is a fruit.
+    """
+    words = [word for word in _split(text) if len(word) > 1 and word not in _SMALL]
+    return [word for word in words if word not in _COLOURS | _SHADES] or words
 
 
 def _is_name(title: str) -> bool:

@@ -235,14 +235,18 @@ def test_families_are_variants_equal_captions_and_near_duplicates():
         ("tools", "y", "Hammer"),
         ("tools", "001", "Axe"),
         ("tools", "002", "Pen"),
+        ("fruit", "orange", "An orange."),
+        ("sweets", "orange", "An orange!"),
     )
     groups = families(chosen, near=[(7, 7), (8, 7), (2, 8)])
     assert groups[0] == groups[1] == "birds/crow"
     assert groups[3] == groups[4] == "hats/hat_a"
     assert groups[5] == groups[6] == "cars/car-blue"
     assert groups[2] == groups[7] == groups[8] == "fish/crow"
-    assert groups[9:] == ["tools/001", "tools/002"]
-    assert len(set(groups)) == 6
+    assert groups[9:11] == ["tools/001", "tools/002"]
+    # A colour alone is a name.
+    assert groups[11:] == ["fruit/orange", "fruit/orange"]
+    assert len(set(groups)) == 7
 
 
 def test_splits_take_whole_groups_near_their_shares():
