@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from braindecode_clip.cli.clip_options import InitialOption
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -20,10 +22,11 @@ def data(
         str | None,
         typer.Option(
             help="Recipe: its tokenizer and context length, and its templates are used. "
-            "Without one, or without towers in it, captions are counted in CLIP's tokens, "
-            "context 77."
+            "Without one, or without towers in it, captions are counted in the tokens of "
+            "--initial, or in CLIP's, context 77."
         ),
     ] = None,
+    initial: InitialOption = None,
     split: Annotated[str | None, typer.Option(help="Look at this split alone.")] = None,
     kind: Annotated[
         str | None,
@@ -54,7 +57,7 @@ def data(
     source = read_pairs(path, kind=kind, split=split, images=images)
     if config is not None:
         source = with_templates(source, config.data)
-    length, context = _measure(source, config)
+    length, context = _measure(source, config, initial)
     report = _report(source, length, context, n_workers=workers)
     for line in report_lines(report):
         typer.echo(line)
@@ -62,13 +65,18 @@ def data(
         write_json(out, report)
 
 
-def _measure(source: PairSource, recipe: ClipRecipe | None) -> tuple[Callable[[str], int], int]:
+def _measure(
+    source: PairSource, recipe: ClipRecipe | None, initial: Path | None
+) -> tuple[Callable[[str], int], int]:
     """Return what counts a caption's tokens, and the context they must fit in."""
     from braindecode_clip.clip.blueprint import text_towers_of
+    from braindecode_clip.clip.initial import read_start
     from braindecode_clip.clip.model_tokenizers import ClipTokenizer, tokenizer_of
     from braindecode_clip.clip.torchvision_compat import import_open_clip
 
-    if recipe is None or recipe.model.is_taken_over:
+    if initial is not None:
+        tokenizer = read_start(initial).tokenizer
+    elif recipe is None or recipe.model.is_taken_over:
         tokenizer = ClipTokenizer(import_open_clip().tokenizer.SimpleTokenizer())
     else:
         captions = [caption for own in source.captions for caption in own]

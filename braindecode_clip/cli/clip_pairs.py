@@ -83,6 +83,7 @@ def as_pairs(
     """
     from braindecode_clip.clip.pairs import Pairs
     from braindecode_clip.io.pair_scan import content_digests
+    from braindecode_clip.io.pair_source import spaced
     from braindecode_clip.logs import get_logger
 
     if source.pixels is not None:
@@ -110,6 +111,7 @@ def as_pairs(
         kin=_kin(source),
         groups=_numbered(source.groups),
         files=_numbered(content_digests(source, n_workers=n_workers)) if wants_files else None,
+        labels=_numbered(source.labels and [spaced(label) for label in source.labels]),
     )
 
 

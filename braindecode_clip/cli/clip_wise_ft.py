@@ -38,6 +38,10 @@ def wise_ft(
         Path | None,
         typer.Option(help="Pairs of the domain, other ones, that alpha is chosen on."),
     ] = None,
+    split: Annotated[str | None, typer.Option(help="Report on this split of PAIRS.")] = None,
+    choose_split: Annotated[
+        str | None, typer.Option(help="Choose on this split of the pairs of --choose-on.")
+    ] = None,
     choose_general_on: Annotated[
         Path | None,
         typer.Option(help="General pairs, other ones, that count as much in the choice."),
@@ -80,13 +84,16 @@ def wise_ft(
     deciding = {"choose-on": choose_on, "choose-general-on": choose_general_on}
     if choose_general_on is not None and choose_on is None:
         raise ConfigError("--choose-general-on is given without --choose-on. Give both.")
+    if choose_split is not None and choose_on is None:
+        raise ConfigError("--choose-split is given without --choose-on. Give both.")
+    splits = {"domain": split, "choose-on": choose_split}
     to_write = _to_write(write, chooses=choose_on is not None)
     wordings = read_templates(templates)
     with milestone(logger, "read the models and the pairs"):
         ends = read_ends(before, after)
         encoder = load_encoder(str(after), device=device)
         sets = {
-            name: _held_out(path, encoder)
+            name: _held_out(path, encoder, split=splits.get(name))
             for name, path in {**paths, **deciding}.items()
             if path is not None
         }
@@ -139,16 +146,17 @@ def _to_write(write: str | None, *, chooses: bool) -> str | None:
     return write
 
 
-def _held_out(path: Path, encoder: ClipEncoder) -> HeldOut:
+def _held_out(path: Path, encoder: ClipEncoder, *, split: str | None) -> HeldOut:
     """Read pairs whole; their pictures stay in memory as the model takes them."""
     from braindecode_clip.cli.clip_pairs import whole_pictures
     from braindecode_clip.clip.encoders import open_picture
     from braindecode_clip.clip.wise_ft import HeldOut
+    from braindecode_clip.io.pair_source import spaced
     from braindecode_clip.io.pairs import read_pairs
 
-    source = read_pairs(path)
+    source = read_pairs(path, split=split)
     captions = [own[0] if own else "" for own in source.captions]
-    labels = [_spaced(label) for label in source.labels or [""] * len(source)]
+    labels = [spaced(label) for label in source.labels or [""] * len(source)]
     if len({*captions} - {""}) < 2 and len({*labels} - {""}) < 2:
         raise DataError(
             f"{path}: fewer than two distinct captions and fewer than two labels; nothing can be "
@@ -156,10 +164,6 @@ def _held_out(path: Path, encoder: ClipEncoder) -> HeldOut:
         )
     pictures = [open_picture(picture) for picture in whole_pictures(source)]
     return HeldOut([encoder.prepare_image(picture) for picture in pictures], captions, labels)
-
-
-def _spaced(label: str) -> str:
-    return " ".join(label.replace("_", " ").split())
 
 
 def _rows(points: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

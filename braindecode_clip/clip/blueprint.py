@@ -19,7 +19,7 @@ from braindecode_clip.clip.models import CONFIG_FILE
 from braindecode_clip.clip.pretrained import EMBEDDED, Source, embedded_model, known_config, resolve
 from braindecode_clip.clip.text_towers import TEXT_FOLDER
 from braindecode_clip.clip.torchvision_compat import import_open_clip
-from braindecode_clip.config.clip import ClipRecipe
+from braindecode_clip.config.clip import ClipRecipe, ModelConfig
 from braindecode_clip.errors import ConfigError, DataError
 
 open_clip = import_open_clip()
@@ -89,10 +89,7 @@ def settled(recipe: ClipRecipe, initial: str | Path | None = None) -> ClipRecipe
     towers = _with_sizes(towers, where=f"recipe '{recipe.name}'")
     if initial is None and model.vision_cfg is not None:
         _check_agreement(recipe, _written(recipe), towers, where=model.open_clip or model.config)
-    settled_model = model.model_copy(
-        update={key: towers[key] for key in _TOWER_KEYS}
-        | {"other_cfg": {k: v for k, v in towers.items() if k not in _TOWER_KEYS}}
-    )
+    settled_model = model.model_copy(update=_model_fields(model, towers, name=recipe.name))
     stated = recipe.preprocess.model_fields_set
     taken = {k: preprocess[k] for k in _PREPROCESSING if k in preprocess and k not in stated}
     own = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in taken.items()}
@@ -226,6 +223,24 @@ def _bare(config: Mapping[str, Any]) -> dict[str, Any]:
     ):
         towers[key] = {k: v for k, v in config[key].items() if k != dropped}
     return towers
+
+
+def _model_fields(model: ModelConfig, towers: Mapping[str, Any], *, name: str) -> dict[str, Any]:
+    """Return the fields of a recipe's section 'model' that towers settle."""
+    further = {k: v for k, v in towers.items() if k not in _TOWER_KEYS}
+    own = {k: v for k, v in further.items() if k in ModelConfig.model_fields}
+    other = {k: v for k, v in further.items() if k not in own}
+    wrong = {k: v for k, v in model.other_cfg.items() if other.get(k) != v}
+    if wrong:
+        raise ConfigError(
+            f"recipe '{name}', model.other_cfg: {next(iter(wrong))} is not that of the named "
+            "towers. Leave it out, or write the towers out."
+        )
+    return (
+        {key: towers[key] for key in _TOWER_KEYS}
+        | {k: v for k, v in own.items() if getattr(model, k) is None}
+        | {"other_cfg": other}
+    )
 
 
 def _written(recipe: ClipRecipe) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from braindecode_clip.checks import Problems
 from braindecode_clip.clip.blueprint import model_folder, source_of
 from braindecode_clip.clip.image_weights import load_image_weights
-from braindecode_clip.clip.model_tokenizers import wrapped
+from braindecode_clip.clip.model_tokenizers import tokenizer_of, wrapped
 from braindecode_clip.clip.open_clip_models import directory_parts
 from braindecode_clip.clip.packaged import located
 from braindecode_clip.clip.parts import Request
@@ -99,6 +100,37 @@ def read_start(directory: str | Path) -> Start:
     folder = model_folder(directory)
     parts = directory_parts(folder, Request())
     return Start(folder, parts.model, wrapped(parts.tokenize), parts.preprocessing)
+
+
+def tokenizer_for(
+    recipe: ClipRecipe, captions: Callable[[], Iterable[str]], start: Start | None
+) -> Tokenizer:
+    """Return the tokenizer of a settled recipe, or of the model that training starts from.
+
+    Parameters
+    ----------
+    recipe : ClipRecipe
+    captions : callable
+        Gives the training captions, if a vocabulary is to be made of them.
+    start : Start, optional
+
+    Raises
+    ------
+    ConfigError
+        The recipe asks for another kind than the model has, or for one that does not fit the
+        text tower.
+    DataError
+        The tokenizer's files are not at hand.
+    """
+    if start is None:
+        return tokenizer_of(recipe, captions)
+    kind = recipe.model.tokenizer
+    if kind not in ("auto", start.tokenizer.kind):
+        raise ConfigError(
+            f"recipe '{recipe.name}': model.tokenizer is '{kind}', and {start.folder} has one of "
+            f"the kind '{start.tokenizer.kind}'. Leave it out."
+        )
+    return start.tokenizer
 
 
 def give_weights(model: torch.nn.Module, recipe: ClipRecipe, start: Start | None) -> None:

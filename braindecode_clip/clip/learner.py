@@ -68,7 +68,7 @@ class Learner:
         give_weights(self.model, recipe, start)
         if training.freeze_batch_norm:
             freeze_batch_norm(self.model)
-        self.locked = adapted(self.model, recipe)
+        self.locked = adapted(self.model, recipe, has_start=start is not None)
         self.model.visual.to(memory_format=torch.channels_last)
         self.words = _word_loss(recipe, tokenizer).to(device)
         self.optimiser = make_optimiser(self.model, self.words, config=recipe.optimiser)

@@ -161,80 +161,90 @@ def kept_features(
     training = recipe.training
     in_chunks = training.memory in ("gradcache", "accumulate")
     size = training.chunk_size if in_chunks else training.batch_size
-    device = next(model.parameters()).device
     found: dict[str, torch.Tensor] = {}
-    corrupt: list[int] = []
+    is_corrupt = np.zeros(len(pairs), dtype=bool)
 
     def pixels(rows: np.ndarray) -> torch.Tensor:
         pictures, missing = _prepared(pairs, rows)
-        corrupt.extend(missing)
+        is_corrupt[missing] = True
         return normalised(pictures, recipe.preprocess.mean, recipe.preprocess.std)
 
-    counts = {"image": len(pairs), "text": len(tokens)}
+    def words(rows: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(tokens[rows])
+
     for tower in towers:
-        read = pixels if tower == "image" else lambda rows: torch.from_numpy(tokens[rows])
-
-        def features(rows: np.ndarray, tower: Tower = tower, read: Callable = read) -> torch.Tensor:
-            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-                return trunk_features(model, tower, read(rows).to(device)).cpu()
-
-        if not _is_split(model, tower, read(np.arange(size) % counts[tower]).to(device)):
-            continue
-        kept = _all_rows(features, counts[tower], size, budget_bytes, tower)
+        read, n = (pixels, len(pairs)) if tower == "image" else (words, len(tokens))
+        kept = _Trunk(model, tower, read, dtype).all_rows(n, size, budget_bytes)
         if kept is not None:
             found[tower] = kept
             budget_bytes -= kept.numel() * kept.element_size()
-    is_corrupt = np.zeros(len(pairs), dtype=bool)
-    is_corrupt[corrupt] = True
     return KeptFeatures(found.get("image"), is_corrupt, found.get("text"))
 
 
-def _is_split(model: nn.Module, tower: Tower, inputs: torch.Tensor) -> bool:
-    """Tell whether a tower is its trunk and then its projection, by its vectors' bits."""
-    features = trunk_features(model, tower, inputs)
-    if features.ndim != 2:
-        return False
-    with torch.no_grad():
-        if tower == "image":
-            whole, parts = model.encode_image(inputs), image_vectors(model, features)
-        else:
-            whole, parts = text_vectors(model, inputs), text_vectors(model, features)
-    return torch.equal(whole, parts)
+@dataclass(frozen=True)
+class _Trunk:
+    """A locked trunk, and how its input is read."""
+
+    model: nn.Module
+    tower: Tower
+    read: Callable[[np.ndarray], torch.Tensor]
+    dtype: torch.dtype
+
+    def all_rows(self, n: int, size: int, budget_bytes: float) -> torch.Tensor | None:
+        """Compute all rows in batches of one shape; None where they do not fit."""
+        first = np.arange(size) % n
+        start = self._features(first)
+        if start.ndim != 2 or not self._is_split(first, start):
+            logger.info("the locked %s tower has no known projection; nothing is kept", self.tower)
+            return None
+        n_bytes = n * start.shape[1] * start.element_size()
+        if n_bytes > budget_bytes:
+            logger.info(
+                "features of the locked %s tower would take %.0f MiB and are not kept; --cache "
+                "memory keeps them",
+                self.tower,
+                n_bytes / 2**20,
+            )
+            return None
+        if not torch.equal(self._features(first[::-1].copy()).flip(0), start):
+            logger.warning(
+                "features of the locked %s tower depend on the place in a batch in their last "
+                "bits; they are kept, and the run differs by that from one with --cache none",
+                self.tower,
+            )
+        kept = torch.empty(n, start.shape[1], dtype=start.dtype)
+        kept[:size] = start[:n]
+        for begin in range(size, n, size):
+            # The last batch is filled up, for another shape gives other last bits.
+            own = self._features(np.arange(begin, begin + size) % n)
+            kept[begin : begin + size] = own[: n - begin]
+        logger.info("kept features of the locked %s tower: %d x %d", self.tower, *kept.shape)
+        return kept
+
+    def _features(self, rows: np.ndarray) -> torch.Tensor:
+        with self._precision():
+            return trunk_features(self.model, self.tower, self._input(rows)).cpu()
+
+    def _is_split(self, rows: np.ndarray, features: torch.Tensor) -> bool:
+        """Tell whether a tower is its trunk and then its projection, by its vectors' bits."""
+        vectors = image_vectors if self.tower == "image" else text_vectors
+        found = []
+        for inputs in (self._input(rows), features.to(_device_of(self.model))):
+            # A projection that learns may drop some of its input: the same for both.
+            with torch.random.fork_rng(), torch.no_grad(), self._precision():
+                found.append(vectors(self.model, inputs))
+        return torch.equal(*found)
+
+    def _input(self, rows: np.ndarray) -> torch.Tensor:
+        return self.read(rows).to(_device_of(self.model))
+
+    def _precision(self) -> contextlib.AbstractContextManager[object]:
+        enabled = self.dtype != torch.float32
+        return torch.autocast(_device_of(self.model).type, dtype=self.dtype, enabled=enabled)
 
 
-def _all_rows(
-    features: Callable[[np.ndarray], torch.Tensor],
-    n: int,
-    size: int,
-    budget_bytes: float,
-    tower: Tower,
-) -> torch.Tensor | None:
-    """Compute all rows in batches of one shape; None where they do not fit."""
-    first = np.arange(size) % n
-    start = features(first)
-    n_bytes = n * start.shape[1] * start.element_size()
-    if n_bytes > budget_bytes:
-        logger.info(
-            "features of the locked %s tower would take %.0f MiB and are not kept; --cache "
-            "memory keeps them",
-            tower,
-            n_bytes / 2**20,
-        )
-        return None
-    if not torch.equal(features(first[::-1].copy()).flip(0), start):
-        logger.warning(
-            "features of the locked %s tower depend on the place in a batch in their last bits; "
-            "they are kept, and the run differs by that from one with --cache none",
-            tower,
-        )
-    kept = torch.empty(n, start.shape[1], dtype=start.dtype)
-    for begin in range(0, n, size):
-        rows = np.arange(begin, begin + size)
-        # The last batch is filled up, for another shape gives other last bits.
-        own = features(rows % n)
-        kept[begin : begin + size] = own[: n - begin]
-    logger.info("kept features of the locked %s tower: %d x %d", tower, *kept.shape)
-    return kept
+def _device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _prepared(pairs: Pairs, rows: np.ndarray) -> tuple[np.ndarray, list[int]]:

@@ -10,6 +10,7 @@ called: ``nn.MultiheadAttention``, which open_clip's towers are made of, never c
 ``out_proj``, and an adapter around that module would learn nothing. Its ``in_proj_weight`` holds
 queries, keys and values; each third has a change of its own.
 
+A running mean of the weights (``training.ema_decay``) is of A and of B, not of their product.
 Export puts the changed weights in the place of the old ones (:func:`merged_state`), so that what is
 written is a plain model.
 """

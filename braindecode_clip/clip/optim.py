@@ -11,10 +11,12 @@ from braindecode_clip.config.clip import OptimiserConfig
 from braindecode_clip.errors import ConfigError
 
 #: The layers of a tower, and what lies before them, in the names of its parameters.
-_LAYER = re.compile(r"(?:blocks\.|\blayer)(\d+)\.")
+# The outermost number counts: stages of convolutions are layers, and so are blocks of a
+# transformer, also in the words of transformers ("encoder.layer.3.").
+_LAYER = re.compile(r"(?:\bstages\.|blocks?\.|\blayers?\.?)(\d+)\.")
 _STEM = re.compile(
     r"(?:conv\d|bn\d|class_embedding|cls_emb|positional_embedding|token_embedding|ln_pre"
-    r"|patch_embed|cls_token|pos_embed)"
+    r"|patch_embed|cls_token|pos_embed|conv_stem|\bstem|\bembeddings\.)"
 )
 
 
@@ -91,12 +93,15 @@ def layer_scales(model: torch.nn.Module, decay: float) -> dict[str, float]:
                 f"({type(model.visual if visual else model).__name__}) has no numbered layers. "
                 "Set it to 1, or use a vision transformer or a ModifiedResNet."
             )
+        ends_in_conv = any(".conv_head." in name for name in tower)
         order = {number: k + 1 for k, number in enumerate(sorted(set(layers.values())))}
         for name in tower:
             if name in layers:
                 depth = order[layers[name]]
             elif layers:
                 is_stem = _STEM.search(name) and "attnpool" not in name
+                # An efficientnet's second norm stands behind its last convolution.
+                is_stem = is_stem and not (ends_in_conv and ".bn2." in name)
                 depth = 0 if is_stem else len(order) + 1
             else:
                 depth = 1

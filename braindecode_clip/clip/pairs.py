@@ -29,6 +29,8 @@ class Pairs:
         Groups of the source; -1 for a picture of none.
     files : ndarray (n,) of int64, optional
         Equal for identical files.
+    labels : ndarray (n,) of int64, optional
+        Equal for equal labels; -1 for a picture without.
     """
 
     images: np.ndarray | PictureStore
@@ -36,6 +38,7 @@ class Pairs:
     kin: np.ndarray | None = None
     groups: np.ndarray | None = None
     files: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         problems = Problems("pairs")
@@ -58,7 +61,7 @@ class Pairs:
             empty = np.flatnonzero([any(not str(c).strip() for c in row) for row in self.captions])
             if len(empty):
                 problems.add(f"empty captions in rows {some(empty.tolist())}.")
-        for name in ("kin", "groups", "files"):
+        for name in ("kin", "groups", "files", "labels"):
             numbers = getattr(self, name)
             if numbers is not None and numbers.shape != (len(images),):
                 problems.add(f"{name} has shape {numbers.shape}, expected ({len(images)},).")

@@ -74,8 +74,11 @@ def check_options(
     """
     problems = Problems(f"recipe '{recipe.name}'")
     training = recipe.training
-    if training.l2_sp and initial is None:
-        problems.add("training.l2_sp pulls towards a model: give --initial, or set it to 0.")
+    if training.l2_sp and initial is None and not recipe.model.is_pretrained:
+        problems.add(
+            "training.l2_sp pulls towards a model: give --initial or pretrained towers, or set it "
+            "to 0."
+        )
     if training.l2_sp and recipe.adapt is not None and recipe.adapt.lora is not None:
         problems.add(
             "training.l2_sp pulls weights to where they were, and adapt.lora leaves them there. "

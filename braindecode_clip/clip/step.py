@@ -20,6 +20,7 @@ from braindecode_clip.clip.losses import (
     pair_logits,
     sigmoid_loss,
 )
+from braindecode_clip.clip.text_towers import checkpoint_activations
 from braindecode_clip.config.clip import TrainConfig
 from braindecode_clip.errors import ConfigError
 
@@ -119,7 +120,7 @@ class ContrastiveStep:
         self.dtype = dtype
         self.scaler = torch.amp.GradScaler(enabled=False) if scaler is None else scaler
         if training.memory == "checkpoint":
-            model.set_grad_checkpointing(True)
+            checkpoint_activations(model)
 
     def backward(self, inputs: StepInput) -> torch.Tensor:
         """Add the batch's gradient to ``grad`` of all weights; return its contrastive loss.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,18 @@ def load_text_weights(model: torch.nn.Module, name: str) -> None:
             "in all). Set text_cfg.hf_pooler_type to one that does without, or take another model."
         )
     tower.load_state_dict({key: state[key] for key in wanted})
+
+
+def checkpoint_activations(model: torch.nn.Module) -> None:
+    """Let a model's towers compute their blocks again on the way back."""
+    config = getattr(getattr(model, "text", None), "config", None)
+    if config is not None:
+        # A cache of keys is for generation, and transformers says that it cannot have both.
+        config.use_cache = False
+    with warnings.catch_warnings():
+        # open_clip calls transformers' method by a name that is to go.
+        warnings.filterwarnings("ignore", "`gradient_checkpointing_enable`", FutureWarning)
+        model.set_grad_checkpointing(True)
 
 
 @contextlib.contextmanager

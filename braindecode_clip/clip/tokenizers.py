@@ -293,16 +293,20 @@ class ByteTokenizer(_Kept):
         if context_length < 2:
             raise DataError(f"context_length is {context_length}; at least 2 is needed.")
         self.context_length = int(context_length)
+        self._named: set[str] = set()
 
     def __call__(self, texts: str | Iterable[str]) -> np.ndarray:
-        """Return the ids of several texts, (n_texts, context_length) int64; cut ones are named."""
+        """Return the ids of several texts, (n_texts, context_length) int64.
+
+        Each cut text is named in the log once.
+        """
         texts = [texts] if isinstance(texts, str) else list(texts)
         rows = np.full((len(texts), self.context_length), self.pad_id, dtype=np.int64)
         for row, text in zip(rows, texts, strict=True):
             kept = text.strip().encode("utf-8")[: self.context_length - 1]
             row[: len(kept)] = np.frombuffer(kept, dtype=np.uint8).astype(np.int64) + 1
             row[len(kept)] = self.end_id
-        warn_of_cuts(self, texts)
+        warn_of_cuts(self, texts, [self.length(text) for text in texts], self._named)
         return rows
 
     def length(self, text: str) -> int:
@@ -318,10 +322,15 @@ class ByteTokenizer(_Kept):
         return {"tokenizer": "bytes", "context_length": self.context_length}
 
 
-def warn_of_cuts(tokenizer: Tokenizer, texts: Sequence[str]) -> None:
-    """Name in the log the texts that a tokenizer cuts."""
-    cut = [text for text in texts if tokenizer.length(text) > tokenizer.context_length]
+def warn_of_cuts(
+    tokenizer: Tokenizer, texts: Sequence[str], lengths: Sequence[int], named: set[str]
+) -> None:
+    """Name in the log the texts that a tokenizer cuts, those in ``named`` excepted; add them."""
+    limit = tokenizer.context_length
+    long = {text for text, n in zip(texts, lengths, strict=True) if n > limit}
+    cut = sorted(long - named)
     if cut:
+        named.update(cut)
         logger.warning(
             "%d texts have more than the %d tokens that the model reads and are cut: %s. "
             "Shorten them.",

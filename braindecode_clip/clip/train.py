@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from braindecode_clip.checks import Problems, some
 from braindecode_clip.clip.blueprint import settled
@@ -24,16 +23,16 @@ from braindecode_clip.clip.checkpoints import (
     restore,
     write_state,
 )
-from braindecode_clip.clip.data import Batch, PairBatches, Pairs, normalised
+from braindecode_clip.clip.data import Batch, PairBatches, Pairs
 from braindecode_clip.clip.distributed import Processes
 from braindecode_clip.clip.export import export_run
 from braindecode_clip.clip.false_negatives import equal_pictures
-from braindecode_clip.clip.initial import Start, load_teacher, read_start
+from braindecode_clip.clip.initial import load_teacher, read_start, tokenizer_for
 from braindecode_clip.clip.learner import Learner
-from braindecode_clip.clip.locked_features import Remembered, image_vectors, text_vectors
-from braindecode_clip.clip.model_tokenizers import tokenizer_of
+from braindecode_clip.clip.locked_features import Remembered
 from braindecode_clip.clip.optim import learning_rate
-from braindecode_clip.clip.picture_store import PictureStore, prepared_rows
+from braindecode_clip.clip.pair_vectors import encode_pairs
+from braindecode_clip.clip.picture_store import PictureStore
 from braindecode_clip.clip.recall import Recall, pooled_recall
 from braindecode_clip.clip.run_state import (
     check_facts,
@@ -44,7 +43,6 @@ from braindecode_clip.clip.run_state import (
     weights_digest,
 )
 from braindecode_clip.clip.step import StepInput
-from braindecode_clip.clip.tokenizers import Tokenizer
 from braindecode_clip.clip.training_log import (
     LOG_FILE,
     LogRow,
@@ -123,7 +121,7 @@ class Trainer:
         self.processes = Processes() if processes is None else processes
         self.state_dir, self.device = Path(state_dir), torch.device(device)
         start = None if initial is None else read_start(initial)
-        self.tokenizer = tokenizer_for(recipe, pairs, start)
+        self.tokenizer = tokenizer_for(recipe, lambda: pairs.wordings, start)
         check_tokenizer(recipe, self.tokenizer, has_teacher=teacher is not None)
         guide = None if teacher is None else load_teacher(teacher, recipe, own=self.tokenizer)
         self.batches = PairBatches(
@@ -269,6 +267,10 @@ class Trainer:
             equal.append(batch.groups)
         if self._equal_pictures is not None:
             equal.append(torch.from_numpy(self._equal_pictures[batch.rows]))
+        if "label" in self.recipe.training.false_negatives_by:
+            labels = self.batches.pairs.labels[batch.rows]
+            # Pictures without a label share none.
+            equal.append(torch.from_numpy(np.where(labels < 0, -1 - batch.rows, labels)))
         whole = StepInput(
             batch.pixels, batch.tokens, tuple(equal), batch.teacher_tokens, batch.texts
         )
@@ -352,66 +354,14 @@ class Trainer:
         return state.step
 
 
-def encode_pairs(
-    model: torch.nn.Module,
-    pairs: Pairs,
-    tokenizer: Tokenizer,
-    *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-    batch_size: int = 256,
-    remembered: Remembered | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return unit vectors of pictures and of first wordings, both (n, n_dims) float32."""
-    device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    images, texts = [], []
-    captions = pairs.first_wordings
-    remembered = Remembered() if remembered is None else remembered
-    with torch.inference_mode():
-        for start in range(0, len(pairs), batch_size):
-            rows = range(start, min(start + batch_size, len(pairs)))
-
-            def pixels(rows: range = rows) -> torch.Tensor:
-                return normalised(prepared_rows(pairs.images, rows), mean, std).to(device)
-
-            def tokens(rows: range = rows) -> torch.Tensor:
-                return torch.as_tensor(tokenizer(captions[rows.start : rows.stop])).to(device)
-
-            side = image_vectors(model, remembered.inputs(model, "image", start, pixels))
-            images.append(functional.normalize(side, dim=-1).float().cpu().numpy())
-            side = text_vectors(model, remembered.inputs(model, "text", start, tokens))
-            texts.append(side.float().cpu().numpy())
-    model.train(was_training)
-    return np.concatenate(images), np.concatenate(texts)
-
-
-def tokenizer_for(recipe: ClipRecipe, pairs: Pairs, start: Start | None) -> Tokenizer:
-    """Return the tokenizer of a settled recipe, or of the model that training starts from.
-
-    Raises
-    ------
-    ConfigError
-        The recipe asks for another kind than the model has, or for one that does not fit the
-        text tower.
-    DataError
-        The tokenizer's files are not at hand.
-    """
-    if start is None:
-        return tokenizer_of(recipe, lambda: pairs.wordings)
-    kind = recipe.model.tokenizer
-    if kind not in ("auto", start.tokenizer.kind):
-        raise ConfigError(
-            f"recipe '{recipe.name}': model.tokenizer is '{kind}', and {start.folder} has one of "
-            f"the kind '{start.tokenizer.kind}'. Leave it out."
-        )
-    return start.tokenizer
-
-
 def _check_pairs(recipe: ClipRecipe, training: Pairs, validation: Pairs) -> None:
     side = recipe.model.vision_cfg["image_size"]
     problems = Problems("pairs")
+    if "label" in recipe.training.false_negatives_by and training.labels is None:
+        problems.add(
+            "training.false_negatives_by names 'label', and the pairs have no labels. Give a "
+            "column 'label', 'label' in each shard's JSON, or one subfolder for each label."
+        )
     for name, pairs in (("training", training), ("validation", validation)):
         height, width = pairs.shape_px
         if (height, width) != (side, side):

@@ -103,6 +103,13 @@ class ModelConfig(Section):
         return self
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether a tower starts from weights of another training that the recipe names."""
+        text = self.text_cfg or {}
+        has_text = text.get("hf_model_name") and text.get("hf_model_pretrained", True)
+        return bool(self.pretrained or self.weights or self.image_weights or has_text)
+
+    @property
     def is_taken_over(self) -> bool:
         """Whether the recipe names no towers: they are those of `--initial`."""
         return not (self.open_clip or self.config or self.vision_cfg)
@@ -187,10 +194,11 @@ class TrainConfig(Section):
         "others; mask: no answers at all; soft: right answers to the degree that their captions "
         "are alike.",
     )
-    false_negatives_by: tuple[Literal["caption", "picture"], ...] = Field(
+    false_negatives_by: tuple[Literal["caption", "picture", "label"], ...] = Field(
         ("caption",),
         min_length=1,
-        description="What makes two pairs mean the same: an equal caption, an equal picture.",
+        description="What makes two pairs mean the same: an equal caption, an equal picture, an "
+        "equal label (of any wording of data.templates).",
     )
     duplicate_similarity: float | None = Field(
         None,
@@ -264,8 +272,8 @@ class TrainConfig(Section):
     l2_sp: float = Field(
         0.0,
         ge=0,
-        description="Pull of the weights towards those of `--initial`, against forgetting. 0 "
-        "for none.",
+        description="Pull of the weights towards those of `--initial` or of pretrained towers, "
+        "against forgetting. 0 for none.",
     )
     early_stop_patience: int | None = Field(
         None,

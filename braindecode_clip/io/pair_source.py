@@ -132,17 +132,18 @@ def with_label_captions(source: PairSource, templates: Sequence[str]) -> PairSou
             "templates out."
         )
     made = (
-        tuple(
-            template.replace("{}", _LABEL_BLANKS.sub(" ", label).strip()) for template in templates
-        )
-        if label
-        else ()
+        tuple(template.replace("{}", spaced(label)) for template in templates) if label else ()
         for label in labels
     )
     captions = tuple(
         tuple(dict.fromkeys([*own, *new])) for own, new in zip(source.captions, made, strict=True)
     )
     return replace(source, captions=captions)
+
+
+def spaced(label: str) -> str:
+    """Return a label as it reads in a caption: ``sea_lion`` as "sea lion"."""
+    return _LABEL_BLANKS.sub(" ", label).strip()
 
 
 def captioned(source: PairSource) -> PairSource:

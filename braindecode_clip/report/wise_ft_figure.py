@@ -72,6 +72,7 @@ def _draw_path(axes: Axes, part: pd.DataFrame, chosen: float | None) -> None:
         axes.plot(
             place["general"], place["domain"], "o", ms=11, mfc="none", mec=MUTED, label="chosen"
         )
-    axes.set_title(f"Both by alpha: {_TASKS[part['task'].iloc[0]].lower()}")
+    axes.margins(0.12)
+    axes.set_title(f"Both by alpha: {_TASKS[part['task'].iloc[0]]}")
     axes.set_xlabel("general set (%)")
     axes.set_ylabel("domain (%)")

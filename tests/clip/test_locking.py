@@ -8,12 +8,17 @@ import logging
 import numpy as np
 import pytest
 import torch
+import yaml
 from clip_reference import gradients, make_inputs, make_tokenizer
+from pair_files import write_table
 from PIL import Image
-from small_towers import LITE, PLAIN, RESNET, VIT, make_clip, make_hugging_face_tower
+from safetensors.torch import load_file
+from small_towers import LITE, PLAIN, RESNET, TINY, VIT, make_clip, make_hugging_face_tower
 
+from braindecode_clip.cli.main import main
 from braindecode_clip.clip.adapting import adapted
 from braindecode_clip.clip.data import Pairs
+from braindecode_clip.clip.locked_features import image_vectors, text_vectors, trunk_features
 from braindecode_clip.clip.locking import TOWERS, LockedParts, lock_towers, tower_groups
 from braindecode_clip.clip.losses import WordLoss
 from braindecode_clip.clip.models import build_model
@@ -136,13 +141,30 @@ def test_locks_that_make_no_sense_are_refused():
             AdaptConfig.model_validate(options)
 
 
+def test_a_tower_that_stays_as_it_was_drawn_is_warned_of(vit_recipe, caplog):
+    for adapt, towers in (
+        ({"image_tower": "lock"}, ["image"]),
+        ({"text_tower": "lock", "lora": {"rank": 2, "towers": ["image"]}}, ["image", "text"]),
+    ):
+        recipe = with_adapt(vit_recipe, adapt=adapt)
+        for has_start in (False, True):
+            caplog.clear()
+            adapted(build_model(recipe, make_tokenizer()), recipe, has_start=has_start)
+            found = [r.args[0] for r in caplog.records if "drawn at random" in r.message]
+            assert found == ([] if has_start else towers)
+    named = recipe.model.model_copy(update={"image_weights": "file.pt", "text_cfg": {}})
+    caplog.clear()
+    adapted(build_model(recipe, make_tokenizer()), recipe.model_copy(update={"model": named}))
+    assert [r.args[0] for r in caplog.records if "drawn at random" in r.message] == ["text"]
+
+
 def test_nothing_left_to_learn_is_refused(vit_recipe):
     recipe = with_adapt(vit_recipe, adapt={"image_tower": "lock", "text_tower": "lock"})
     with pytest.raises(ConfigError, match="nothing is left to learn"):
         adapted(build_model(recipe, make_tokenizer()), recipe)
 
 
-@pytest.mark.parametrize("vision", [RESNET, LITE, PLAIN], ids=["resnet", "lite", "plain"])
+@pytest.mark.parametrize("vision", [RESNET, TINY, PLAIN], ids=["resnet", "tiny", "plain"])
 def test_locked_weights_and_batch_statistics_stay_and_the_others_move(
     tiny_recipe, make_pairs, tmp_path, vision
 ):
@@ -220,7 +242,7 @@ KEPT = {
     "vit": (VIT, {"image_tower": "lock", "image_unlocked_groups": 1}, {}),
     "vit-dropping": ({**VIT, "patch_dropout": 0.5}, {"image_tower": "lock"}, {}),
     "resnet": (RESNET, {"image_tower": "lock"}, {}),
-    "lite": (LITE, {"image_tower": "lock"}, {}),
+    "timm, its head drops": ({**TINY, "timm_drop": 0.3}, {"image_tower": "lock"}, {}),
     "plain": (PLAIN, {"image_tower": "lock", "image_unlocked_groups": 1}, {"ema_decay": 0.5}),
     "text": (VIT, {"text_tower": "lock", "text_unlocked_layers": 1}, {}),
     "both": (
@@ -262,7 +284,7 @@ def test_kept_features_change_no_bit(tiny_recipe, make_pairs, tmp_path, caplog, 
         kept = start("kept", keep_bytes=1e8)
     n_kept = sum("kept features" in r.message for r in caplog.records)
     assert n_kept == (2 if case == "both" else 1)
-    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert "last bits" not in caplog.text
     image_batch = kept.batches[0].pixels
     assert (image_batch.ndim == 2) is (adapt.get("image_tower") == "lock")
     assert (kept.batches[0].texts is not None) is (adapt.get("text_tower") == "lock")
@@ -284,7 +306,41 @@ def test_kept_features_change_no_bit(tiny_recipe, make_pairs, tmp_path, caplog, 
     assert log_rows(tmp_path / "whole") == log_rows(tmp_path / "kept")
 
 
-def test_kept_features_spare_the_trunk(tiny_recipe, make_pairs, tmp_path):
+@pytest.mark.parametrize("custom", [False, True, "hugging face", "no projection"])
+def test_a_tower_is_its_trunk_and_then_its_projection(custom):
+    torch.manual_seed(0)
+    model = make_clip({**TINY} if custom else VIT, custom=bool(custom)).eval()
+    if custom == "hugging face":
+        model.text = make_hugging_face_tower().eval()
+    if custom == "no projection":
+        model.text.text_projection = None
+    names = [name for name, _ in model.named_parameters()]
+    # Attention whose weights do not learn takes another way, with other last bits.
+    for tower in TOWERS:
+        for name in [n for group in tower_groups(model, tower).trunk for n in group]:
+            model.get_parameter(name).requires_grad_(False)
+    inputs = {"image": torch.randn(3, 3, 32, 32), "text": torch.randint(1, 30, (3, 7))}
+    widths = {"image": model.visual.trunk.num_features if custom else 32, "text": 16}
+    for tower, vectors in (("image", image_vectors), ("text", text_vectors)):
+        features = trunk_features(model, tower, inputs[tower])
+        assert not features.requires_grad
+        assert features.shape == (3, widths[tower])
+        assert torch.equal(vectors(model, features), vectors(model, inputs[tower]))
+    # Projections are back in their places, and learn.
+    assert [name for name, _ in model.named_parameters()] == names
+    image_vectors(model, features.new_ones(3, widths["image"])).sum().backward()
+    (name,) = tower_groups(model, "image").projection
+    assert model.get_parameter(name).grad.abs().max() > 0
+
+
+def test_kept_features_spare_the_trunk(tiny_recipe, make_pairs, tmp_path, monkeypatch):
+    sizes = []
+
+    def recorded(model, tower, inputs):
+        sizes.append(len(inputs))
+        return trunk_features(model, tower, inputs)
+
+    monkeypatch.setattr("braindecode_clip.clip.locked_features.trunk_features", recorded)
     adapt = {"image_tower": "lock", "image_unlocked_groups": 1}
     training = {"max_shift_px": 0, "validate_every": 2, "epochs": 2}
     recipe = with_adapt(tiny_recipe, vision=VIT, adapt=adapt, training=training)
@@ -297,6 +353,9 @@ def test_kept_features_spare_the_trunk(tiny_recipe, make_pairs, tmp_path):
             state_dir=tmp_path / f"run-{room:.0f}",
             keep_bytes=room,
         )
+        # 26 pictures and the probe in reverse order, all in the shape of a step's batch: another
+        # one may give other last bits.
+        assert sizes == ([8] * 5 if room else [])
         counts = seen[room] = []
         trainer.model.visual.conv1.register_forward_hook(
             lambda _, inputs, __, counts=counts: counts.append(len(inputs[0]))
@@ -329,6 +388,21 @@ def test_features_are_kept_only_where_they_stay_the_same(tiny_recipe, make_pairs
         assert (trainer.batches[0].pixels.ndim == 2) is (name == "no room for held-out pairs")
         assert not trainer._remembered._towers
     assert "are not kept; --cache memory keeps them" in caplog.text
+    both = {**lock, "text_tower": "lock", "text_unlocked_layers": 1}
+    recipe = with_adapt(tiny_recipe, vision=VIT, adapt=both, training={"max_shift_px": 0})
+    for room, is_kept in (
+        (26 * 32 * 4 + 52 * 16 * 4 - 1, False),
+        (26 * 32 * 4 + 52 * 16 * 4, True),
+    ):
+        trainer = Trainer(
+            recipe,
+            make_pairs(26, 1),
+            validation=make_pairs(11, 2),
+            state_dir=tmp_path / f"both-{room}",
+            keep_bytes=room,
+        )
+        assert trainer.batches[0].pixels.ndim == 2
+        assert (trainer.batches[0].texts is not None) is is_kept
 
 
 def test_corrupt_pictures_are_replaced_as_without_kept_features(tiny_recipe, make_pairs, tmp_path):
@@ -364,3 +438,23 @@ def test_corrupt_pictures_are_replaced_as_without_kept_features(tiny_recipe, mak
     np.testing.assert_array_equal(found[0][0], found[1][0])
     assert len(set(found[0][0].tolist())) <= 24
     assert all(torch.equal(a, found[1][1][name]) for name, a in found[0][1].items())
+
+
+def test_cache_says_whether_features_are_kept(tiny_recipe, tmp_path, capsys):
+    pairs = write_table(tmp_path / "pairs", 24)
+    recipe = with_adapt(
+        tiny_recipe,
+        vision=TINY,
+        adapt={"image_tower": "lock"},
+        training={"max_shift_px": 0, "epochs": 1, "validate_every": 2},
+        data={"split": {"by": "group", "validation": 0.3}},
+    )
+    (tmp_path / "r.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")), "utf-8")
+    states = []
+    for cache in ("none", "auto"):
+        command = ["clip", "train", "--recipe", tmp_path / "r.yaml", "--pairs", pairs]
+        command += ["--out", tmp_path / cache, "--cache", cache, "--threads", 1]
+        assert main([str(word) for word in command]) == 0
+        assert ("kept features" in capsys.readouterr().err) is (cache == "auto")
+        states.append(load_file(tmp_path / cache / "open_clip_model.safetensors"))
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())

@@ -277,6 +277,18 @@ def test_pictures_that_choose_and_are_reported_on_are_refused(models, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_splits_of_one_table_choose_and_report(models, tmp_path, capsys):
+    table = coloured(tmp_path / "d", 14, 1)
+    head, *rows = table.read_text("utf-8").splitlines()
+    rows = [f"{row},{'val' if k < 6 else 'test'}" for k, row in enumerate(rows)]
+    table.write_text("\n".join([f"{head},split", *rows]) + "\n", encoding="utf-8")
+    options = ["--pairs", table, "--split", "test", "--choose-on", table, "--choose-split", "val"]
+    assert run(models, tmp_path, *options, "--alphas", "0 1") == 0, capsys.readouterr().err
+    record = json.loads((tmp_path / "out" / "wise_ft.json").read_text("utf-8"))
+    sets = record["points"][0]["sets"]
+    assert {name: own["n_pictures"] for name, own in sets.items()} == {"domain": 8, "choose-on": 6}
+
+
 def test_options_that_make_no_sense_are_refused_at_once(models, tmp_path, capsys):
     table = write_table(tmp_path / "pairs", 6)
     for options, message in (
@@ -285,6 +297,7 @@ def test_options_that_make_no_sense_are_refused_at_once(models, tmp_path, capsys
         (["--write", "chosen"], "nothing chooses"),
         (["--write", "1.5"], "expected a number from 0 to 1"),
         (["--choose-general-on", table], "without --choose-on"),
+        (["--choose-split", "val"], "without --choose-on"),
     ):
         assert run(models, tmp_path, "--pairs", table, *options) == 1
         error = capsys.readouterr().err

@@ -8,6 +8,8 @@ TEXT = {"context_length": 7, "width": 16, "heads": 2, "layers": 3, "vocab_size":
 VIT = {"layers": 3, "width": 32, "head_width": 16, "patch_size": 8, "image_size": 32}
 RESNET = {"layers": [1, 1, 1, 1], "width": 8, "head_width": 64, "image_size": 32}
 LITE = {"timm_model_name": "tf_efficientnet_lite0", "timm_pool": "avg", "image_size": 32}
+#: timm's own model for tests, with ``BatchNormAct2d`` and a head that open_clip adds.
+TINY = {"timm_model_name": "test_efficientnet", "timm_pool": "avg", "image_size": 32}
 PLAIN = {
     "timm_model_name": "braindecode_plain",
     "timm_pool": "max",
