@@ -237,6 +237,8 @@ def test_families_are_variants_equal_captions_and_near_duplicates():
         ("tools", "002", "Pen"),
         ("fruit", "orange", "An orange."),
         ("sweets", "orange", "An orange!"),
+        ("bells", "bell_a", "Rings"),
+        ("bells", "bell_b", "Silent"),
     )
     groups = families(chosen, near=[(7, 7), (8, 7), (2, 8)])
     assert groups[0] == groups[1] == "birds/crow"
@@ -245,8 +247,9 @@ def test_families_are_variants_equal_captions_and_near_duplicates():
     assert groups[2] == groups[7] == groups[8] == "fish/crow"
     assert groups[9:11] == ["tools/001", "tools/002"]
     # A colour alone is a name.
-    assert groups[11:] == ["fruit/orange", "fruit/orange"]
-    assert len(set(groups)) == 7
+    assert groups[11:13] == ["fruit/orange", "fruit/orange"]
+    assert groups[13] == groups[14] == "bells/bell_a"
+    assert len(set(groups)) == 8
 
 
 def test_splits_take_whole_groups_near_their_shares():
@@ -298,7 +301,8 @@ def test_near_rows_are_those_at_the_threshold():
 def test_the_first_of_equal_pixels_stays():
     chosen = listed(*(("a", str(k), "t") for k in range(5)))
     chosen = chosen.assign(dropped=["flags", "", "", "", ""])
-    marked = drop_repeats(chosen, ["", "p", "", "p", "q"])
+    # What is dropped for another reason takes no other picture with it.
+    marked = drop_repeats(chosen, ["q", "p", "", "p", "q"])
     expected = ["flags", "", "not readable, or too large", "same pixels", ""]
     assert marked["dropped"].tolist() == expected
 
