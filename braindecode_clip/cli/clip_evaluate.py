@@ -38,6 +38,15 @@ TemplatesOption = Annotated[
         "'{}' in each line."
     ),
 ]
+ProbeShareOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.05,
+        max=0.95,
+        help="Fit a linear probe on this share of the pictures with labels, test it on the rest; "
+        "groups and equal files stay together.",
+    ),
+]
 BootstrapOption = Annotated[int, typer.Option(min=100, help="Bootstrap samples.")]
 
 
@@ -71,12 +80,7 @@ def evaluate(
     probe_train_split: Annotated[
         str | None, typer.Option(help="The split of them; e.g. train, where PAIRS hold both.")
     ] = None,
-    probe_share: Annotated[
-        float | None,
-        typer.Option(
-            min=0.05, max=0.95, help="Fit the probe on this share of PAIRS, test on the rest."
-        ),
-    ] = None,
+    probe_share: ProbeShareOption = None,
     n_bootstrap: BootstrapOption = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of pools, folds, bootstrap, probe.")] = 2026,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -196,8 +200,8 @@ def _probed(
     """Probe every task of a set; training pictures whose file is tested are left out."""
     import numpy as np
 
+    from braindecode_clip.cli.clip_sets import probe_test
     from braindecode_clip.clip.probe import linear_probe
-    from braindecode_clip.clip.splits import held_out, tied_units
     from braindecode_clip.seeds import make_rng
 
     found = {}
@@ -205,10 +209,7 @@ def _probed(
         rows, labels = task.rows, np.array(task.labels)
         files = np.array(part.files)[rows]
         if fitted is None:
-            groups = None if part.groups is None else [part.groups[row] for row in rows]
-            units = tied_units(len(rows), [groups, files.tolist()])
-            names = [part.names[row] for row in rows]
-            is_test = held_out(units, names, share=1.0 - float(share or 0.5), seed=seed)
+            is_test = probe_test(part, task, share=float(share or 0.5), seed=seed)
             train = images[rows[~is_test]], labels[~is_test], files[~is_test]
             test = images[rows[is_test]], labels[is_test], files[is_test]
         else:

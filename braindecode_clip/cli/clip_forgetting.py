@@ -12,6 +12,7 @@ from braindecode_clip.cli.clip_evaluate import (
     ClassesOption,
     LabelByOption,
     PairsKindOption,
+    ProbeShareOption,
     TemplatesOption,
 )
 from braindecode_clip.errors import ConfigError
@@ -58,6 +59,7 @@ def forgetting(
     label_by: LabelByOption = "label",
     general_classes: ClassesOption = None,
     templates: TemplatesOption = "simple",
+    probe_share: ProbeShareOption = None,
     n_bootstrap: BootstrapOption = 1000,
     n_permutations: Annotated[
         int, typer.Option(min=99, help="Exchanges of the two models, for p.")
@@ -100,9 +102,10 @@ def forgetting(
     for role, data, source in sets:
         with milestone(logger, f"compared on {data.name}"):
             facts = {"set": data.name, "role": role}
-            rows += [{**facts, **row} for row in _compared(data, source, encoders, **options)]
+            found = _compared(data, source, encoders, probe_share, **options)
+            rows += [{**facts, **row} for row in found]
     rows = with_verdicts(rows)
-    _write(out, rows, encoders, sets, options)
+    _write(out, rows, encoders, sets, {**options, "probe_share": probe_share})
 
 
 def _refuse_shared_names(sets: Sequence[EvaluationSet]) -> None:
@@ -118,12 +121,23 @@ def _refuse_shared_names(sets: Sequence[EvaluationSet]) -> None:
 
 
 def _compared(
-    data: EvaluationSet, source: PairSource, encoders: Sequence[Any], **options: Any
+    data: EvaluationSet,
+    source: PairSource,
+    encoders: Sequence[Any],
+    probe_share: float | None,
+    **options: Any,
 ) -> list[dict[str, Any]]:
     import numpy as np
 
-    from braindecode_clip.cli.clip_sets import encode_set
+    from braindecode_clip.cli.clip_sets import encode_set, probe_test
     from braindecode_clip.clip.forgetting import ModelOnSet, compare_on_set
+
+    probe_tests = {}
+    if probe_share is not None:
+        probe_tests = {
+            name: probe_test(data, task, share=probe_share, seed=options["seed"])
+            for name, task in data.tasks.items()
+        }
 
     models = [
         ModelOnSet(encoder, pictures, data.captioned(pictures, texts))
@@ -131,7 +145,9 @@ def _compared(
             encoders, encode_set(data, source, encoders), strict=True
         )
     ]
-    return compare_on_set(*models, data.tasks, np.array(data.files), **options)
+    return compare_on_set(
+        *models, data.tasks, np.array(data.files), probe_tests=probe_tests, **options
+    )
 
 
 def _write(

@@ -153,7 +153,10 @@ def _label_task(
         return {}
     prompts = read_templates(templates)
     check_prompts(list(wordings.values()), prompts, where=source.where)
-    return {"label": ZeroShotTask(rows, own, list(wordings), prompts, wordings)}
+    task = ZeroShotTask(rows, own, list(wordings), prompts, wordings)
+    # Labels that are no class are named before anything is encoded.
+    task.is_true()
+    return {"label": task}
 
 
 def scene_tasks(scenes: Sequence[str]) -> dict[str, ZeroShotTask]:
@@ -220,6 +223,19 @@ def encode_set(
         (np.concatenate(own), encoder.encode_text(captions) if captions else None)
         for own, encoder in zip(vectors, encoders, strict=True)
     ]
+
+
+def probe_test(data: EvaluationSet, task: ZeroShotTask, *, share: float, seed: int) -> np.ndarray:
+    """Choose the pictures of a task that a probe is tested on, (n,) bool over the task's rows.
+
+    ``share`` of the pictures are left to fit it; groups and equal files stay together.
+    """
+    from braindecode_clip.clip.splits import held_out, tied_units
+
+    rows = task.rows.tolist()
+    groups = None if data.groups is None else [data.groups[row] for row in rows]
+    units = tied_units(len(rows), [groups, [data.files[row] for row in rows]])
+    return held_out(units, [data.names[row] for row in rows], share=1.0 - share, seed=seed)
 
 
 def joined_sets(parts: Sequence[EvaluationSet]) -> EvaluationSet:

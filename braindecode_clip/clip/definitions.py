@@ -38,8 +38,8 @@ DEFINITIONS = {
     "ci_low, ci_high": (
         "95 %. 'bca': bootstrap over clusters of pictures ('drawn_together'; of zero-shot figures, "
         "pictures of the same file), the candidates as they are; 't': where BCa fails; 'wilson': "
-        "where no resample differs, or of counted shares; 'jackknife': groups of clusters left out in turn; 'bootstrap': "
-        "percentiles within classes."
+        "where no resample differs, or of counted shares; 'jackknife': groups of clusters left out "
+        "in turn; 'bootstrap': percentiles within classes."
     ),
     "n_resampled": "Clusters (or groups) that the interval draws.",
     "top_1, top_5": "Share of pictures with the true class among the first k, no training.",
@@ -53,7 +53,7 @@ DEFINITIONS = {
     ),
     "alignment": "Mean squared distance of the unit vectors of a picture and its caption.",
     "cosine_true, cosine_other, cosine_margin": (
-        "Mean cosine of pairs, of all others, and the difference."
+        "Mean cosine of pairs, of all others, and the difference; n counts the pairs."
     ),
     "image_uniformity, text_uniformity": (
         "Log of the mean of exp(-2 squared distance) over distinct pictures, or captions (at most "

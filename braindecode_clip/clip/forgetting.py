@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from scipy.stats import false_discovery_control
 
 from braindecode_clip.clip.evaluation import ZeroShotTask
 from braindecode_clip.clip.geometry import geometry_measures, jackknife_ends, rank_estimates
 from braindecode_clip.clip.grouped_recall import Captioned, first_ranks, recall_measures
+from braindecode_clip.clip.probe import linear_probe
 from braindecode_clip.clip.score import (
     Difference,
     Measure,
-    cluster_sums,
     differences,
     mean_measure,
 )
@@ -78,30 +79,71 @@ def _class_mean(
     hits: np.ndarray, label: np.ndarray, clusters: np.ndarray, k: int, n_classes: int
 ) -> Measure:
     present, column = np.unique(label, return_inverse=True)
-    member = np.zeros((len(hits), len(present)))
-    member[np.arange(len(hits)), column] = 1.0
-    found, _ = cluster_sums(member * hits[:, None], clusters)
-    sizes, _ = cluster_sums(member, clusters)
+    names, place = np.unique(clusters, return_inverse=True)
+    shape = len(names), len(present)
+    # Sparse: 50,000 pictures of 1,000 classes would be 400 MB each.
+    found = sparse.csr_array((hits.astype(np.float64), (place, column)), shape=shape)
+    sizes = sparse.csr_array((np.ones(len(hits)), (place, column)), shape=shape)
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        size = weights @ sizes
-        share = np.divide(weights @ found, size, out=np.full_like(size, np.nan), where=size > 0)
+        size, right = weights @ sizes, weights @ found
+        share = np.divide(right, size, out=np.full_like(size, np.nan), where=size > 0)
         # A class that was not drawn has no share.
         return np.nanmean(share, axis=1, keepdims=True)
 
     return Measure(
         (f"mean_per_class_top_{k}",),
         statistic,
-        n_clusters=len(found),
+        n_clusters=len(names),
         n=len(hits),
         chance=(k / n_classes,),
         limits=(0.0, 1.0),
-        terms=(found / sizes.sum(axis=0)).sum(axis=1, keepdims=True) / len(present),
+        terms=(found @ (1 / sizes.sum(axis=0)))[:, None] / len(present),
     )
 
 
+def probe_measure(
+    model: ModelOnSet,
+    task: ZeroShotTask,
+    is_test: np.ndarray,
+    files: np.ndarray,
+    *,
+    rng: np.random.Generator,
+) -> Measure:
+    """Fit a linear probe to some pictures of a task; return top_1 of the others.
+
+    Parameters
+    ----------
+    model : ModelOnSet
+    task : ZeroShotTask
+    is_test : bool ndarray (n,)
+        Over the task's rows.
+    files : ndarray
+        As of :func:`set_measures`.
+    rng : Generator
+        Of the folds.
+    """
+    labels, rows = np.array(task.labels), task.rows
+    probe = linear_probe(
+        model.images[rows[~is_test]],
+        labels[~is_test].tolist(),
+        model.images[rows[is_test]],
+        labels[is_test].tolist(),
+        rng=rng,
+        n_bootstrap=1,
+        n_controls=0,
+    )
+    chance = {"top_1": 1 / probe.n_classes}
+    return mean_measure({"top_1": probe.hits}, files[rows[is_test]], chance=chance)
+
+
 def set_measures(
-    model: ModelOnSet, tasks: Mapping[str, ZeroShotTask], files: np.ndarray, *, seed: int
+    model: ModelOnSet,
+    tasks: Mapping[str, ZeroShotTask],
+    files: np.ndarray,
+    *,
+    seed: int,
+    probe_tests: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, list[Measure]]:
     """Return the measures of one model on one set, by what is measured.
 
@@ -114,11 +156,14 @@ def set_measures(
         Equal for pictures of the same file.
     seed : int
         The same for both models.
+    probe_tests : mapping of str to ndarray of bool, optional
+        For the tasks to fit a probe for: which of their rows are tested.
 
     Returns
     -------
     dict of str to list of Measure
-        "image_to_text" and "text_to_image" (grouped), "zero_shot NAME" for each task, "geometry".
+        "image_to_text" and "text_to_image" (grouped), "zero_shot NAME" for each task, "probe
+        NAME", "geometry".
     """
     found = {}
     if model.captioned is not None:
@@ -127,6 +172,9 @@ def set_measures(
     for name, task in tasks.items():
         similarity = model.images[task.rows] @ task.class_vectors(model.encoder).T
         found[f"zero_shot {name}"] = class_measures(similarity, task.is_true(), files[task.rows])
+    for name, is_test in (probe_tests or {}).items():
+        rng = make_rng(seed, "probe", name)
+        found[f"probe {name}"] = [probe_measure(model, tasks[name], is_test, files, rng=rng)]
     if model.captioned is not None:
         found["geometry"] = geometry_measures(model.captioned, seed=seed)
     return found
@@ -139,6 +187,7 @@ def compare_on_set(
     files: np.ndarray,
     *,
     seed: int,
+    probe_tests: Mapping[str, np.ndarray] | None = None,
     n_bootstrap: int = 1000,
     n_permutations: int = 9999,
 ) -> list[dict[str, Any]]:
@@ -148,7 +197,7 @@ def compare_on_set(
     ----------
     before, after : ModelOnSet
         Of the same pictures and captions in the same order.
-    tasks, files, seed
+    tasks, files, seed, probe_tests
         See :func:`set_measures`.
     n_bootstrap, n_permutations : int
 
@@ -158,7 +207,10 @@ def compare_on_set(
         kind ("image_to_text", "zero_shot NAME", "geometry"), metric, and the fields of
         :class:`~braindecode_clip.clip.score.Difference`; NaN as they come.
     """
-    both = [set_measures(model, tasks, files, seed=seed) for model in (before, after)]
+    both = [
+        set_measures(model, tasks, files, seed=seed, probe_tests=probe_tests)
+        for model in (before, after)
+    ]
     rows = []
     for kind, old in both[0].items():
         found = differences(

@@ -20,7 +20,7 @@ from braindecode_clip.metrics import wilson
 from braindecode_clip.similarity import unit_rows
 
 #: Inverse penalties that cross-validation chooses from; vectors have unit norm.
-PENALTIES = tuple(10.0**k for k in range(-2, 5))
+PENALTIES = tuple(10.0**k for k in range(-2, 7))
 N_FOLDS = 5
 #: Control tasks that are averaged.
 N_CONTROLS = 5
@@ -55,6 +55,8 @@ class Probe:
     control_types : {"groups", "pictures"}
         What the control's labels are a function of.
     n_train, n_test, n_classes : int
+    hits : ndarray (n_test,) bool
+        Whether each test picture was given its class.
     """
 
     metrics: pd.DataFrame
@@ -73,10 +75,11 @@ class Probe:
     n_train: int
     n_test: int
     n_classes: int
+    hits: np.ndarray
 
     def record(self) -> dict[str, Any]:
-        """Return the fields for JSON: the tables as rows, the metrics by name."""
-        fields = without_nan(self.__dict__)
+        """Return the fields but ``hits`` for JSON: the tables as rows, the metrics by name."""
+        fields = without_nan({k: v for k, v in self.__dict__.items() if k != "hits"})
         metrics, classes = table_rows(self.metrics), table_rows(self.classes)
         fields["metrics"] = {row.pop("metric"): row for row in metrics}
         return {**fields, "classes": classes}
@@ -92,6 +95,7 @@ def linear_probe(
     train_groups: Sequence[str] | None = None,
     test_groups: Sequence[str] | None = None,
     n_bootstrap: int = 1000,
+    n_controls: int = N_CONTROLS,
 ) -> Probe:
     """Fit multinomial logistic regression to vectors and score it on others.
 
@@ -106,6 +110,8 @@ def linear_probe(
         Pictures of one group are in one fold of the cross-validation, and share their label in
         the control tasks; "" for a picture of none.
     n_bootstrap : int
+    n_controls : int
+        Control tasks that are averaged; 0 leaves them out (NaN).
 
     Returns
     -------
@@ -139,8 +145,11 @@ def linear_probe(
     decision, is_true = _decision(model, x_test), np.zeros((len(y_test), len(classes)), dtype=bool)
     is_true[np.arange(len(y_test)), y_test] = True
     metrics = score_table(decision, is_true, rng=rng, n_bootstrap=n_bootstrap)
-    top_1 = float((np.argmax(decision, axis=1) == y_test).mean())
-    control, chance, types = _control(x_train, y_train, x_test, y_test, groups, penalty, rng)
+    hits = np.argmax(decision, axis=1) == y_test
+    top_1 = float(hits.mean())
+    control, chance, types = _control(
+        x_train, y_train, x_test, y_test, groups, penalty, rng, n_controls
+    )
     low, high = wilson(top_1, len(y_test))
     return Probe(
         metrics=metrics,
@@ -159,6 +168,7 @@ def linear_probe(
         n_train=len(y_train),
         n_test=len(y_test),
         n_classes=len(classes),
+        hits=hits,
     )
 
 
@@ -235,6 +245,7 @@ def _control(
     groups: tuple[np.ndarray, np.ndarray],
     penalty: float,
     rng: np.random.Generator,
+    n_controls: int,
 ) -> tuple[float, float, str]:
     """Return mean accuracy and majority share of control tasks, and their types."""
     names, place = np.unique(np.concatenate(groups), return_inverse=True)
@@ -244,7 +255,7 @@ def _control(
         names, place = np.arange(len(place)), np.arange(len(place))
     n_train, labels = len(y_train), np.concatenate([y_train, y_test])
     found = []
-    for _ in range(N_CONTROLS):
+    for _ in range(n_controls):
         drawn = rng.permutation(labels)[: len(names)][place]
         known = np.unique(drawn[:n_train])
         if len(known) < 2:

@@ -24,6 +24,12 @@ from braindecode_clip.resampling.bootstrap import (
 )
 from braindecode_clip.resampling.exchanges import draw_exchanges, exchanged_means
 
+#: Signs of exchanges held at a time: 2**27 int8 are 128 MiB.
+_SIGNS_AT_ONCE = 2**27
+#: BCa's acceleration falls with the root of the clusters: of more it is nothing, at their square
+#: in cost.
+_MOST_LEFT_OUT = 5000
+
 
 @dataclass(frozen=True)
 class Score:
@@ -265,7 +271,7 @@ def _resampled(
         np.arange(measure.n_clusters),
         n_bootstrap=n_bootstrap,
         rng=rng,
-        jackknife=measure.jackknife,
+        jackknife=measure.jackknife and measure.n_clusters <= _MOST_LEFT_OUT,
     )
 
 
@@ -286,7 +292,12 @@ def _ends(
 
 def _exchange_p(terms: np.ndarray, n_permutations: int, rng: np.random.Generator) -> np.ndarray:
     n_clusters = len(terms)
-    exchanges = draw_exchanges(n_clusters, n_permutations, rng)
-    # exchanged_means divides by the number of rows; the terms are parts of a mean already.
-    null = exchanged_means(terms, np.arange(n_clusters), exchanges) * n_clusters
-    return exchanges.p(terms.sum(axis=0), null)
+    step = max(1, _SIGNS_AT_ONCE // n_clusters)
+    if step >= n_permutations or n_clusters < 63:
+        step = n_permutations
+    null = []
+    for start in range(0, n_permutations, step):
+        exchanges = draw_exchanges(n_clusters, min(step, n_permutations - start), rng)
+        # exchanged_means divides by the number of rows; the terms are parts of a mean already.
+        null.append(exchanged_means(terms, np.arange(n_clusters), exchanges) * n_clusters)
+    return exchanges.p(terms.sum(axis=0), np.concatenate(null))

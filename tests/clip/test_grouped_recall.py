@@ -249,15 +249,17 @@ def test_captions_shared_here_and_there_do_not_tie_all_pictures():
     data = Captioned.of(np.eye(100), np.ones((300, 100)), image_of_text, captions)
     assert data.drawn_together == module.BY_CAPTION
     assert 40 < len(np.unique(data.cluster)) < 100
-    counts = {
-        word: len({i for i, w in zip(image_of_text, captions, strict=True) if w == word})
+    pictures = {
+        word: {i for i, w in zip(image_of_text, captions, strict=True) if w == word}
         for word in captions
     }
-    for i in range(100):
-        own = [captions[t] for t in np.flatnonzero(image_of_text == i)]
-        together = np.flatnonzero(data.cluster[image_of_text] == data.cluster[i])
-        most = max(counts[word] for word in own)
-        assert any(counts[captions[t]] == most for t in together if captions[t] in own)
+    first = {word: k for k, word in reversed(list(enumerate(captions)))}
+    want = [
+        max(captions[3 * i : 3 * i + 3], key=lambda word: (len(pictures[word]), -first[word]))
+        for i in range(100)
+    ]
+    same = np.array(want)[:, None] == np.array(want)
+    np.testing.assert_array_equal(data.cluster[:, None] == data.cluster, same)
     few = Captioned.of(np.eye(100), np.eye(100), np.arange(100), [f"c{k % 4}" for k in range(100)])
     assert len(np.unique(few.cluster)) == 4
     chain = ["a", "b", "b", "c", "c", "d", *map(str, range(54))]
