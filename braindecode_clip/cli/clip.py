@@ -11,6 +11,7 @@ import typer
 
 from braindecode_clip.cli.clip_card import card as card_command
 from braindecode_clip.cli.clip_data import data
+from braindecode_clip.cli.clip_drawings import drawings
 from braindecode_clip.cli.clip_evaluate import evaluate
 from braindecode_clip.cli.clip_forgetting import forgetting
 from braindecode_clip.cli.clip_leak_options import (
@@ -73,6 +74,7 @@ _RECIPE_HELP = options_help(
 )
 
 app.command()(data)
+app.command()(drawings)
 
 
 app.command("lr-range")(lr_range)
