@@ -128,7 +128,10 @@ def test_both_studies_differ_in_style_alone() -> None:
     )
 
 
-@pytest.mark.parametrize(("name", "style"), [("unseen", "lines"), ("known", "filled")])
+@pytest.mark.parametrize(
+    ("name", "style"),
+    [("unseen", "lines"), pytest.param("known", "filled", marks=pytest.mark.slow)],
+)
 def test_pairs_come_from_the_workflow(name: str, style: str, snakemake) -> None:
     study = f"config/style-{name}.yaml"
     done = snakemake("--configfile", study, "-n", "-p", "--until", "clip_adapt")
