@@ -97,6 +97,12 @@ class Learner:
         return self.model if self._mean is None else self._mean.model
 
     @property
+    def caption_loss(self) -> float | None:
+        """Mean loss of a predicted token in the last step; None without a decoder's loss."""
+        found = self.gradients.caption_loss
+        return None if found is None else float(found)
+
+    @property
     def modules(self) -> torch.nn.ModuleDict:
         """All modules that a state holds."""
         means = {} if self._mean is None else {"mean": self._mean.model}

@@ -14,6 +14,7 @@ from braindecode_clip.errors import ConfigError
 #: Column of the log to the tag in TensorBoard; tags with one beginning stand together.
 TAGS = {
     "loss": "train/loss",
+    "caption_loss": "train/caption_loss",
     "grad_norm": "train/grad_norm",
     "lr": "train/lr",
     "logit_scale": "train/logit_scale",

@@ -313,6 +313,7 @@ class Trainer:
             val_text_to_image_r1=recalls[1],
             seconds=round(seconds, 2),
             pairs_per_second=n_steps * self.n_pairs_per_step / seconds,
+            caption_loss=self.learner.caption_loss,
         )
         if self.processes.is_first:
             append_row(self.state_dir / LOG_FILE, row)

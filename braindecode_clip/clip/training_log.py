@@ -32,6 +32,9 @@ class LogRow:
         Wall time of the steps since the last row, or since the run was taken up.
     pairs_per_second : float or None
         Pairs of all processes seen in that time; None in logs of earlier versions.
+    caption_loss : float or None
+        With the loss 'coca', mean loss of a predicted token in the last step, nats, before its
+        weight.
     """
 
     step: int
@@ -44,6 +47,7 @@ class LogRow:
     val_text_to_image_r1: float | None
     seconds: float
     pairs_per_second: float | None = None
+    caption_loss: float | None = None
 
 
 def append_row(path: Path, row: LogRow) -> None:

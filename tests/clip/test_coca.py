@@ -26,6 +26,7 @@ from braindecode_clip.clip.optim import layer_scales, parameter_groups
 from braindecode_clip.clip.step import ContrastiveStep
 from braindecode_clip.clip.tokenizers import WordTokenizer
 from braindecode_clip.clip.train import Trainer
+from braindecode_clip.clip.training_log import LOG_FILE, read_log
 from braindecode_clip.config.clip import ClipRecipe
 from braindecode_clip.errors import ConfigError
 
@@ -282,6 +283,7 @@ def test_captions_are_learnt(coca_recipe, make_pairs, changed, tmp_path):
     losses = []
     trainer.run(on_step=lambda *_: losses.append(float(trainer.learner.gradients.caption_loss)))
     assert losses[0] > 2.5 and losses[-1] < 0.5
+    assert read_log(tmp_path / LOG_FILE)[-1].caption_loss == pytest.approx(losses[-1], rel=1e-5)
 
 
 def test_a_plain_clip_teaches_towers_with_a_decoder(parts, inputs, vit_recipe, tokenizer):
