@@ -99,6 +99,7 @@ def test_a_small_alignment_retrieves_clip_art_it_never_saw(tables, tmp_path):
     evaluate += ["--pairs", str(tables / "clipart-validation.tsv"), "--n-bootstrap", "100"]
     assert main([*evaluate, "--out", str(tmp_path / "held.json")]) == 0
     found = json.loads((tmp_path / "held.json").read_text())
-    score = found["clipart-validation"]["retrieval"]["grouped"]["image_to_text"]["r10"]
+    score = found["clipart-validation"]["retrieval"]["grouped"]["image_to_text"]["r1"]
+    # 285 drawings of 64 pixels, on towers that learnt from 224: far from the recipe's figures.
     assert score["value"] > 2 * score["chance"]
     assert score["ci_low"] > score["chance"]
