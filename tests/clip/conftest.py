@@ -64,8 +64,9 @@ def vit_recipe(tiny_recipe) -> ClipRecipe:
 def changed():
     """Return a maker of recipes with other options of training and optimiser."""
 
-    def change(recipe, *, optimiser=None, vision=None, **training):
+    def change(recipe, *, optimiser=None, vision=None, adapt=None, **training):
         options = recipe.model_dump()
+        options["adapt"] = options["adapt"] if adapt is None else adapt
         options["training"].update(training)
         options["optimiser"].update(optimiser or {})
         options["model"]["vision_cfg"].update(vision or {})

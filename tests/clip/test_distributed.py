@@ -121,20 +121,28 @@ def train(vit_recipe, changed, make_pairs, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("memory", ["none", "gradcache"])
+@pytest.mark.parametrize(
+    ("memory", "locks"), [("none", False), ("gradcache", False), ("none", True), ("gradcache", True)]
+)
 def test_the_curve_of_two_processes_is_that_of_one_with_twice_the_batch(
-    start, train, tmp_path, memory
+    start, train, tmp_path, memory, locks
 ):
     from braindecode_clip.cli.main import main
 
     options = {"optimiser": {"lr": 1e-4}, "ema_decay": 0.5, "early_stop_patience": 50}
+    if locks:
+        # All but the projections: each process takes the kept features of its own pairs.
+        towers = {"image_tower": "lock", "text_tower": "lock"}
+        groups = {"image_unlocked_groups": 1, "text_unlocked_layers": 1}
+        options |= {"adapt": towers | groups, "max_shift_px": 0}
     assert main(list(map(str, train("one", batch_size=8, **options)[2:]))) == 0
-    two = train("two", batch_size=4, memory=memory, chunk_size=3, **options)
+    two = train("two", batch_size=4, memory=memory, chunk_size=2 if locks else 3, **options)
     done = start(*two)
     assert done.returncode == 0, done.stderr[-2000:]
     # One process writes and tells; the other is silent.
     assert done.stderr.count("wrote ") == 1
     assert done.stderr.count("step 9 of 9") == 1
+    assert done.stderr.count("kept features of the locked") == (2 if locks else 0)
     logs = [read_log(tmp_path / f"{name}-state") for name in ("one", "two")]
     assert [row["step"] for row in logs[1]] == [str(k) for k in range(1, 10)]
     for key, tolerance in (("loss", 1e-5), ("logit_scale", 1e-5), ("grad_norm", 1e-3)):
