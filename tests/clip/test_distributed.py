@@ -122,7 +122,8 @@ def train(vit_recipe, changed, make_pairs, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("memory", "locks"), [("none", False), ("gradcache", False), ("none", True), ("gradcache", True)]
+    ("memory", "locks"),
+    [("none", False), ("gradcache", False), ("none", True), ("gradcache", True)],
 )
 def test_the_curve_of_two_processes_is_that_of_one_with_twice_the_batch(
     start, train, tmp_path, memory, locks
