@@ -72,7 +72,7 @@ def make_learner(recipe: ClipRecipe, tokenizer: WordTokenizer) -> Learner:
     return Learner(
         recipe,
         tokenizer,
-        initial=None,
+        start=None,
         teacher=None,
         processes=Processes(),
         device=torch.device("cpu"),
