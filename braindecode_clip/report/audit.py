@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from braindecode_clip.config.adaptations import AuditConfig
 from braindecode_clip.report.decoding import Topic
-from braindecode_clip.report.group_figures import Line, differences_figure
+from braindecode_clip.report.group_figures import Line, differences_figure, spoken_difference
 from braindecode_clip.report.numbers import (
     MINUS,
     NOTHING,
     count,
     decimal,
     is_number,
+    number_or_nan,
     p_value,
     percent,
 )
@@ -104,7 +104,7 @@ def _blocks(
             differences_figure(panels, margins),
             alt=f"{title}, in percentage points. "
             + "; ".join(
-                f"{metric}: " + ", ".join(_spoken(line) for line in lines)
+                f"{metric}: " + ", ".join(spoken_difference(line) for line in lines)
                 for metric, lines in panels.items()
             ),
             caption=f"Brain → image. {percent(first['confidence'], digits=0)} intervals over "
@@ -131,14 +131,14 @@ def _lines(row: Mapping[str, Any], own: pd.DataFrame) -> list[Line]:
     lines = [
         Line(
             label,
-            *(_number(row[key]) for key in ("difference", "ci_low", "ci_high")),
+            *(number_or_nan(row[key]) for key in ("difference", "ci_low", "ci_high")),
             subjects=tuple(subjects),
             state=_state(str(row["verdict"])),
         )
     ]
     if is_number(row["beyond_geometry"]):
         keys = ("beyond_geometry", "beyond_geometry_ci_low", "beyond_geometry_ci_high")
-        values = [_number(row[key]) for key in keys]
+        values = [number_or_nan(row[key]) for key in keys]
         is_clear = values[1] * values[2] > 0
         state = "different" if is_clear else "undecided"
         lines.append(Line(f"{label}, beyond geometry", *values, state=state))
@@ -217,17 +217,6 @@ def _looked_for(audit: Mapping[str, Any], adapted: str) -> str:
     if n_captions:
         text += f"; {count(n_captions)} captions of test pictures are, word by word"
     return f"{text}."
-
-
-def _spoken(line: Line) -> str:
-    said = f"{line.label} {decimal(100 * line.value, digits=1)}"
-    if np.isfinite([line.low, line.high]).all():
-        said += f" ({decimal(100 * line.low, digits=1)} to {decimal(100 * line.high, digits=1)})"
-    return f"{said}, {line.state}"
-
-
-def _number(value: object) -> float:
-    return float(value) if is_number(value) else float("nan")  # type: ignore[arg-type]
 
 
 def _bare(value: float | None) -> str:

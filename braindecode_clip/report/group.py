@@ -10,9 +10,14 @@ import pandas as pd
 
 from braindecode_clip.config.group import GroupConfig
 from braindecode_clip.report.decoding import Topic
-from braindecode_clip.report.group_figures import Line, differences_figure, means_figure
+from braindecode_clip.report.group_figures import (
+    Line,
+    differences_figure,
+    means_figure,
+    spoken_difference,
+)
 from braindecode_clip.report.group_tables import group_table, pair_table, subject_table
-from braindecode_clip.report.numbers import decimal, is_number, percent
+from braindecode_clip.report.numbers import number_or_nan, percent
 from braindecode_clip.report.results import (
     BRAIN_TO_IMAGE,
     DIRECTIONS,
@@ -111,7 +116,7 @@ def _mean_line(row: Mapping[str, Any], subjects: pd.DataFrame) -> Line:
     own = matching(subjects, roi=row["roi"], decoder=row["decoder"], metric=row["metric"])
     return Line(
         f"{row['roi']} · {row['decoder']}",
-        *(_number(row[key]) for key in ("value", "ci_low", "ci_high", "chance")),
+        *(number_or_nan(row[key]) for key in ("value", "ci_low", "ci_high", "chance")),
         subjects=tuple(own["value"]),
     )
 
@@ -161,7 +166,7 @@ def _pairs_topic(pairs: pd.DataFrame, order: Order, studio: Studio, options: Gro
                 differences_figure(panels, margins),
                 alt=f"{title}, in percentage points. "
                 + "; ".join(
-                    f"{metric}: " + ", ".join(_spoken_difference(line) for line in lines)
+                    f"{metric}: " + ", ".join(spoken_difference(line) for line in lines)
                     for metric, lines in panels.items()
                 ),
                 caption=_pairs_caption(part, options),
@@ -202,7 +207,7 @@ def _pair_line(row: Mapping[str, Any], subjects: pd.DataFrame) -> Line:
         label = f"{label} ({row['subject']})" if subjects["subject"].nunique() > 1 else label
     return Line(
         label,
-        *(_number(row[key]) for key in ("difference", "ci_low", "ci_high")),
+        *(number_or_nan(row[key]) for key in ("difference", "ci_low", "ci_high")),
         subjects=tuple(own),
         state=_state(str(row["verdict"])),
     )
@@ -221,14 +226,3 @@ def _pairs_caption(part: pd.DataFrame, options: GroupConfig) -> str:
         f"{level} intervals over {first['resampled']}, n = {first['n_resampled']:.0f}; q over "
         f"{first['n_pairs']:.0f} pairs at {options.alpha:g}."
     )
-
-
-def _spoken_difference(line: Line) -> str:
-    said = f"{line.label} {decimal(100 * line.value, digits=1)}"
-    if np.isfinite([line.low, line.high]).all():
-        said += f" ({decimal(100 * line.low, digits=1)} to {decimal(100 * line.high, digits=1)})"
-    return f"{said}, {line.state}"
-
-
-def _number(value: object) -> float:
-    return float(value) if is_number(value) else float("nan")  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from braindecode_clip.report import theme
 from braindecode_clip.report.figures import WIDTH_IN, legend_above, rows_without_axis
+from braindecode_clip.report.numbers import decimal
 
 _LINE_IN = 0.3
 #: How a difference is marked by its verdict.
@@ -163,3 +164,11 @@ def _draw(axis: Axes, row: int, line: Line, look: Mapping[str, Any]) -> None:
         axis.plot(
             100 * np.array(line.subjects), np.full(len(line.subjects), row), **_SUBJECT, zorder=5
         )
+
+
+def spoken_difference(line: Line) -> str:
+    """Say a line of :func:`differences_figure` in words, for those who do not see it."""
+    said = f"{line.label} {decimal(100 * line.value, digits=1)}"
+    if np.isfinite([line.low, line.high]).all():
+        said += f" ({decimal(100 * line.low, digits=1)} to {decimal(100 * line.high, digits=1)})"
+    return f"{said}, {line.state}"

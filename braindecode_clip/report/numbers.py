@@ -104,6 +104,11 @@ def is_number(value: object) -> bool:
         return False
 
 
+def number_or_nan(value: object) -> float:
+    """Return a finite number as it is, and NaN for everything else."""
+    return float(value) if is_number(value) else float("nan")  # type: ignore[arg-type]
+
+
 def _signed(number: float, digits: int) -> str:
     text = f"{number:.{digits}f}"
     if float(text) == 0:

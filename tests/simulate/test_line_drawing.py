@@ -85,27 +85,6 @@ def test_unknown_styles_are_refused(tmp_path, capsys) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "scenes",
-    [
-        [with_object(shape=value) for value in SHAPES],
-        [with_object(colour=value) for value in COLOURS],
-        [with_object(size=value) for value in SIZES],
-        [with_object(texture=value) for value in TEXTURES],
-        [with_object(x=value) for value in (0.3, 0.5, 0.7)],
-        [with_object(y=value) for value in (0.3, 0.5, 0.7)],
-        [replace(BASE, background=value) for value in BACKGROUNDS],
-        [replace(BASE, background_colour=value) for value in BACKGROUND_COLOURS],
-    ],
-    ids=["shape", "colour", "size", "texture", "x", "y", "background", "background colour"],
-)
-def test_every_attribute_shows(scenes: list[Scene]) -> None:
-    for a, b in itertools.combinations([drawing(scene) for scene in scenes], 2):
-        changed = np.abs(a - b).max(axis=-1) > 20
-        # At least 1 % of the picture looks different.
-        assert changed.sum() > 40
-
-
 def nearest_centroid(train: Sequence, labels: Sequence[str], test: Sequence) -> list[str]:
     """The class whose mean is nearest in Euclidean distance."""
     train, labels = np.asarray(train, dtype=float), np.asarray(labels)

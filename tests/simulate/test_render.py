@@ -25,8 +25,8 @@ from braindecode_clip.simulate.scenes import (
 BASE = Scene((SceneObject("circle", "red", "medium", "plain", 0.5, 0.5),), "plain", "grey", None)
 
 
-def pixels(scene: Scene, size_px: int = 64) -> np.ndarray:
-    return np.asarray(render(scene, size_px=size_px)).astype(np.int64)
+def pixels(scene: Scene, size_px: int = 64, style: str = "filled") -> np.ndarray:
+    return np.asarray(render(scene, size_px=size_px, style=style)).astype(np.int64)
 
 
 def with_object(**changes: object) -> Scene:
@@ -61,8 +61,9 @@ def test_too_small_pictures_are_refused() -> None:
     ],
     ids=["shape", "colour", "size", "texture", "x", "y", "background", "background colour"],
 )
-def test_every_attribute_shows(scenes: list[Scene]) -> None:
-    for a, b in itertools.combinations([pixels(scene) for scene in scenes], 2):
+@pytest.mark.parametrize("style", ["filled", "lines"])
+def test_every_attribute_shows(scenes: list[Scene], style: str) -> None:
+    for a, b in itertools.combinations([pixels(scene, style=style) for scene in scenes], 2):
         changed = np.abs(a - b).max(axis=-1) > 20
         # At least 1 % of the picture looks different.
         assert changed.sum() > 40
