@@ -219,3 +219,6 @@ def test_shuffled_captions_are_those_of_other_pictures(world: Path, tmp_path: Pa
     assert with_shuffled_captions(source, seed=4).captions == shuffled.captions
     assert train(world, tmp_path / "m", "--shuffle-captions") == 0
     assert json.loads((tmp_path / "m/data.json").read_text())["captions_shuffled"] is True
+    assert train(world, tmp_path / "plain") == 0
+    weights = [tmp_path / name / "open_clip_model.safetensors" for name in ("m", "plain")]
+    assert weights[0].read_bytes() != weights[1].read_bytes()
